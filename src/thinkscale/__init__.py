@@ -1,0 +1,1 @@
+"""thinkscale: test-time scaling for language models."""

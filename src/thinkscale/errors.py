@@ -1,0 +1,70 @@
+"""Every exception thinkscale raises, in one place.
+
+    ThinkscaleError
+    ├── SettingsError      a setting, flag or spec string that cannot be used
+    │   └── SpecError      an unknown method, scorer, rule, field or model name
+    ├── BudgetError        a budget that makes no sense (negative, not a number)
+    ├── EngineError        a model or server could not do what was asked
+    │   ├── CapabilityError    the engine lacks something the method needs
+    │   ├── ContextError       the prompt does not fit the model's context
+    │   └── ModelError         weights that are missing, damaged or not a model
+    ├── ScorerError        a scorer could not judge a trace
+    └── StoreError         the run store cannot be opened, read or written
+
+One class stands for one boundary. A message says what was attempted, what was seen and what to do. A draw that fails
+inside a run is not raised: it becomes a `Trace` with `finish=error`, because failures are data. What escapes is what
+the caller must fix before anything can run.
+"""
+
+from __future__ import annotations
+
+
+class ThinkscaleError(Exception):
+    """Anything thinkscale raises on purpose; catch this one to catch them all."""
+
+    retryable: bool = False
+    """Whether the same call may succeed if it is made again unchanged."""
+
+
+class SettingsError(ThinkscaleError):
+    """A setting, a flag or a configuration file that cannot be used."""
+
+
+class SpecError(SettingsError):
+    """A spec string that does not parse or names something unknown."""
+
+
+class BudgetError(ThinkscaleError, ValueError):
+    """A budget that is negative or not a number."""
+
+
+class EngineError(ThinkscaleError):
+    """A model or server failed to produce what was asked.
+
+    `retryable` may be set per instance; `retry_after` is the wait in seconds that the other side asked for, if any.
+    """
+
+    def __init__(self, message: str, *, retryable: bool = False, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retryable = retryable
+        self.retry_after = retry_after
+
+
+class CapabilityError(EngineError):
+    """The engine lacks a capability that the method needs; raised before anything is spent."""
+
+
+class ContextError(EngineError):
+    """The prompt and the tokens asked for do not fit the model's context."""
+
+
+class ModelError(EngineError):
+    """Weights that are missing, truncated or in another format."""
+
+
+class ScorerError(ThinkscaleError):
+    """A scorer could not judge the traces it was given."""
+
+
+class StoreError(ThinkscaleError):
+    """The store of runs cannot be opened, read or written."""
