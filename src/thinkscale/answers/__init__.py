@@ -1,0 +1,7 @@
+"""From a text to an answer to a vote: extraction, canonical keys and equivalence classes."""
+
+from thinkscale.answers.canonical import canonical, is_number
+from thinkscale.answers.equivalence import Classes, Judge, same
+from thinkscale.answers.extract import extract, kind_of, marked
+
+__all__ = ["Classes", "Judge", "canonical", "extract", "is_number", "kind_of", "marked", "same"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
@@ -134,9 +134,17 @@ class Abort:
 
     draws: set[int] = field(default_factory=set)
     everything: bool = False
+    parent: Abort | None = None
+    """A wider wish: when it ends everything, so does this one."""
+    renumbered: tuple[int, ...] = ()
+    """The parent's numbers of the draws, for a request that covers only some of them."""
 
     def __contains__(self, index: int) -> bool:
-        return self.everything or index in self.draws
+        if self.everything or index in self.draws:
+            return True
+        if self.parent is None:
+            return False
+        return self.renumbered[index] in self.parent if self.renumbered else self.parent.everything
 
 
 class Engine(Protocol):
@@ -147,7 +155,7 @@ class Engine(Protocol):
         """What this engine is and can do; cheap, and constant over its life."""
         ...
 
-    def stream(self, request: Request, abort: Abort | None = None) -> AsyncIterator[Chunk]:
+    def stream(self, request: Request, abort: Abort | None = None) -> AsyncGenerator[Chunk, None]:
         """Draw `request.n` completions and yield news of them as it happens.
 
         Every draw ends with exactly one chunk that carries its completion. A draw that fails alone ends with

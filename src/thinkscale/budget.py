@@ -1,0 +1,287 @@
+"""What you allow, and the account that enforces it. Knows nothing of engines, prompts or methods.
+
+A `Ledger` is one account. Work is *admitted* before it is awaited: an admission reserves the worst case, the settled
+cost replaces it, so n tasks can never all pass one check. Admission is first come, first served, and gives the same
+grants whether work runs serially or at once: a draw gets its full cap when that fits beside everything still in flight,
+otherwise it waits, and only once nothing is in flight does it get what is left. So a draw's cap depends on the cost of
+the draws before it and never on who finished first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+
+from thinkscale.errors import BudgetError
+from thinkscale.types import Usage
+
+CLOSING_TOKENS = 32
+"""Most tokens kept back to ask an unfinished attempt for its final answer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """What a run may spend. `None` means no limit; every limit holds at once.
+
+    >>> Budget.parse("tokens=2000, seconds=30")
+    Budget(tokens=2000, seconds=30.0)
+    >>> str(Budget(tokens=2000, seconds=30))
+    'tokens=2000,seconds=30'
+    """
+
+    tokens: int | None = None
+    """Tokens generated, over all attempts; injected text and prompts are not counted."""
+    calls: int | None = None
+    """Completions asked for."""
+    seconds: float | None = None
+    """Time on the wall."""
+    usd: float | None = None
+
+    def __post_init__(self) -> None:
+        for name, limit in self.limits().items():
+            if not isinstance(limit, int | float) or math.isnan(limit) or limit < 0:
+                raise BudgetError(f"the budget `{name}={limit}` is not a number of 0 or more")
+
+    def limits(self) -> dict[str, int | float]:
+        """The limits that are set, by name."""
+        values = ((f.name, getattr(self, f.name)) for f in fields(self))
+        return {name: value for name, value in values if value is not None}
+
+    def clip(self, cost: Cost) -> Cost:
+        """A worst case, no larger than this budget allows."""
+        return cost.clip(_as_cost(self))
+
+    @classmethod
+    def parse(cls, text: str) -> Budget:
+        """Read `tokens=2000,seconds=30`.
+
+        Raises:
+            BudgetError: an unknown name, or a value that is not a number.
+        """
+        kinds: dict[str, Callable[[str], int | float]] = {"tokens": int, "calls": int, "seconds": float, "usd": float}
+        limits: dict[str, int | float] = {}
+        for part in filter(None, (p.strip() for p in text.split(","))):
+            name, _, value = (p.strip() for p in part.partition("="))
+            if name not in kinds:
+                raise BudgetError(f"unknown budget `{part}`: use `tokens=`, `calls=`, `seconds=` or `usd=`")
+            try:
+                limits[name] = kinds[name](value.replace("_", ""))
+            except ValueError:
+                raise BudgetError(f"the budget `{part}` needs a number, such as `{name}=100`") from None
+        return cls(**limits)  # type: ignore[arg-type]
+
+    def __str__(self) -> str:
+        return ",".join(
+            f"{name}={value:g}" if value < 1e6 else f"{name}={value}" for name, value in self.limits().items()
+        )
+
+    def __repr__(self) -> str:
+        return f"Budget({', '.join(f'{name}={value!r}' for name, value in self.limits().items())})"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """What one piece of work can cost at most."""
+
+    tokens: float = 0
+    calls: float = 0
+    usd: float = 0.0
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(tokens=self.tokens + other.tokens, calls=self.calls + other.calls, usd=self.usd + other.usd)
+
+    def __mul__(self, times: float) -> Cost:
+        return Cost(tokens=self.tokens * times, calls=self.calls * times, usd=self.usd * times)
+
+    def __sub__(self, other: Cost) -> Cost:
+        return self + other * -1
+
+    def within(self, other: Cost) -> bool:
+        """Whether it is no larger than `other` in any dimension; money is compared to a billionth."""
+        return self.tokens <= other.tokens and self.calls <= other.calls and self.usd <= other.usd + 1e-9
+
+    def clip(self, other: Cost) -> Cost:
+        """The smaller of both in each dimension."""
+        return Cost(
+            tokens=min(self.tokens, other.tokens), calls=min(self.calls, other.calls), usd=min(self.usd, other.usd)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """Permission for `draws` pieces of work that may cost `each` at most."""
+
+    draws: int
+    each: Cost
+
+
+class Ledger:
+    """One account: reserve, settle, what is left.
+
+    Times are those of `time.monotonic`.
+    """
+
+    def __init__(self, budget: Budget, *, closing: bool = False, deadline: float = math.inf) -> None:
+        self.budget = budget
+        self.spent = Usage()
+        self.started = time.monotonic()
+        self.in_flight = 0
+        self.refused = False
+        """Whether anything was denied or cut down for want of budget."""
+        self._reserved = Cost()
+        self._queue: deque[_Turn] = deque()
+        self._limit = _as_cost(budget)
+        self._kept = _closing_reserve(self._limit) if closing else Cost()
+        self._closing = closing
+        self._deadline = min(deadline, self.started + (math.inf if budget.seconds is None else budget.seconds))
+
+    @property
+    def left(self) -> Cost:
+        """What can still be reserved, the closing reserve aside."""
+        used = Cost(tokens=self.spent.output_tokens, calls=self.spent.calls, usd=self.spent.usd or 0.0)
+        return self._limit - used - self._reserved - self._kept
+
+    @property
+    def deadline(self) -> float:
+        """When drawing must end: a tenth of the time is kept back until there is an answer."""
+        if not self._closing or math.isinf(self._deadline):
+            return self._deadline
+        return self._deadline - 0.1 * (self._deadline - self.started)
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether nothing more can be drawn."""
+        left = self.left
+        return left.tokens < 1 or left.calls < 1 or left.usd < 0 or time.monotonic() >= self.deadline
+
+    async def admit(self, each: Cost, draws: int = 1) -> Grant | None:
+        """Reserve as many of `draws` equal pieces of work as fit now; wait while fewer than one fits.
+
+        Returns:
+            A grant for one or more pieces at full cost, or for a single one at whatever is left when nothing is in
+            flight; `None` when nothing is left.
+        """
+        turn = _Turn()
+        self._queue.append(turn)
+        try:
+            while True:
+                if self._queue[0] is turn:
+                    grant = self._decide(each, draws)
+                    if grant is not None or not self.in_flight or time.monotonic() >= self.deadline:
+                        return grant
+                await turn.wait()
+        finally:
+            self._queue.remove(turn)
+            self._wake()
+
+    def _decide(self, each: Cost, draws: int) -> Grant | None:
+        left = self.left
+        if time.monotonic() >= self.deadline:
+            self.refused = True
+            return None
+        fit = _pieces(left, each, draws)
+        if fit:
+            return self._reserve(Grant(fit, each))
+        if self.in_flight:
+            return None
+        self.refused = True
+        partial = each.clip(left)
+        if partial.tokens < min(1, each.tokens) or partial.calls < 1 or partial.usd < 0:
+            return None
+        return self._reserve(Grant(1, partial))
+
+    def settle(self, reserved: Cost, usage: Usage) -> None:
+        """Replace one reservation by what was really spent."""
+        self._reserved -= self._bounded(reserved)
+        self.in_flight -= 1
+        self.spent += usage
+        self._wake()
+
+    def release(self) -> None:
+        """Give up the closing reserve: there is an answer, or the closing question is about to be asked."""
+        if self._closing:
+            self._kept, self._closing = Cost(), False
+            self._wake()
+
+    def child(self, grant: Cost, budget: Budget | None = None) -> Ledger:
+        """A nested account that may spend `grant`, already reserved here, within its own `budget`."""
+        own = budget or Budget()
+        limits = _finite(grant)
+        for name, value in own.limits().items():
+            limits[name] = min(value, limits.get(name, math.inf))
+        return Ledger(Budget(**limits), deadline=self.deadline)  # type: ignore[arg-type]
+
+    def _reserve(self, grant: Grant) -> Grant:
+        self._reserved += self._bounded(grant.each) * grant.draws
+        self.in_flight += grant.draws
+        return grant
+
+    def _bounded(self, cost: Cost) -> Cost:
+        """The part of a cost that this account limits; an unlimited dimension needs no reservation."""
+        return Cost(
+            tokens=0 if math.isinf(self._limit.tokens) else cost.tokens,
+            calls=0 if math.isinf(self._limit.calls) else cost.calls,
+            usd=0 if math.isinf(self._limit.usd) else cost.usd,
+        )
+
+    def _wake(self) -> None:
+        if self._queue:
+            self._queue[0].call()
+
+
+class _Turn:
+    """A place in the queue of an account."""
+
+    __slots__ = ("_called",)
+
+    def __init__(self) -> None:
+        self._called: asyncio.Future[None] | None = None
+
+    async def wait(self) -> None:
+        self._called = asyncio.get_running_loop().create_future()
+        await self._called
+
+    def call(self) -> None:
+        if self._called is not None and not self._called.done():
+            self._called.set_result(None)
+
+
+def _pieces(left: Cost, each: Cost, draws: int) -> int:
+    if (each * draws).within(left):
+        return draws
+    fits = draws
+    for have, want in ((left.tokens, each.tokens), (left.calls, each.calls), (left.usd + 1e-9, each.usd)):
+        if want > 0:
+            fits = min(fits, max(0, int(have // want)) if math.isfinite(have) else fits)
+        elif have < 0:
+            return 0
+    return fits
+
+
+def _as_cost(budget: Budget) -> Cost:
+    return Cost(
+        tokens=math.inf if budget.tokens is None else budget.tokens,
+        calls=math.inf if budget.calls is None else budget.calls,
+        usd=math.inf if budget.usd is None else budget.usd,
+    )
+
+
+def _closing_reserve(limit: Cost) -> Cost:
+    tokens = 0.0 if math.isinf(limit.tokens) else min(CLOSING_TOKENS, max(8, limit.tokens // 4), limit.tokens)
+    return Cost(tokens=tokens, calls=1 if 2 <= limit.calls < math.inf else 0)
+
+
+def _finite(cost: Cost) -> dict[str, float]:
+    named = {"tokens": cost.tokens, "calls": cost.calls, "usd": cost.usd}
+    return {name: (value if name == "usd" else int(value)) for name, value in named.items() if math.isfinite(value)}
+
+
+def ceiling_text(cost: Cost) -> str:
+    """A worst case in words, for `--dry-run`."""
+    tokens = "no limit of" if math.isinf(cost.tokens) else f"{int(cost.tokens):,}"
+    calls = "no limit of" if math.isinf(cost.calls) else f"{int(cost.calls):,}"
+    return f"{calls} calls, {tokens} generated tokens"

@@ -1,0 +1,74 @@
+"""The command line: data on stdout, progress and errors on stderr. One command per file, imported when it is called.
+
+Exit codes: 0 an answer, 1 a failure or no answer, 2 a command that cannot be understood, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib import import_module
+from typing import Annotated
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from thinkscale import __version__
+from thinkscale.errors import BudgetError, SettingsError, ThinkscaleError
+
+COMMANDS = {
+    "ask": "Answer a question within a budget.",
+    "list": "List methods, scorers, rules, engines or past runs.",
+    "pull": "Fetch the embedded model now instead of at the first question.",
+    "show": "Replay a past run: its traces as a tree.",
+}
+"""Every command, its module's name, and its line in the help."""
+
+
+class _Commands(TyperGroup):
+    """Commands that are imported when they run; the help needs only the table."""
+
+    def list_commands(self, ctx: object) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: object, cmd_name: str) -> TyperCommand | None:
+        return TyperCommand(cmd_name, help=COMMANDS[cmd_name]) if cmd_name in COMMANDS else None
+
+    def resolve_command(self, ctx, args):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+        name, stub, rest = super().resolve_command(ctx, args)
+        if stub is None or name is None:
+            return name, stub, rest
+        app = typer.Typer(add_completion=False)
+        app.command(name, help=COMMANDS[name])(import_module(f"thinkscale.cli.{name}").command)
+        return name, typer.main.get_command(app), rest
+
+
+app = typer.Typer(cls=_Commands, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"thinkscale {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
+) -> None:
+    """Make a language model answer better by computing longer, within a budget that is never overspent."""
+
+
+def main() -> None:
+    """Run the command line and exit with its code."""
+    try:
+        app()
+    except ThinkscaleError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2 if isinstance(error, SettingsError | BudgetError) else 1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:
+        # Whoever read our output has gone; give the interpreter somewhere harmless to flush to.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)

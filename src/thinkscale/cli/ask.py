@@ -1,0 +1,105 @@
+"""`thinkscale ask`: one question, one method, one budget."""
+
+from __future__ import annotations
+
+import json
+import sys
+from contextlib import nullcontext
+from typing import Annotated, cast
+
+import typer
+
+from thinkscale.budget import Budget, ceiling_text
+from thinkscale.cli.live import Live
+from thinkscale.cli.pull import fetch
+from thinkscale.cli.report import outcome_report
+from thinkscale.door import aask, run, summary
+from thinkscale.engines.opening import EMBEDDED, engine_for
+from thinkscale.errors import SettingsError
+from thinkscale.registry import parse
+from thinkscale.session import Method
+from thinkscale.settings import Settings, load
+from thinkscale.types import AnswerKind, Outcome, Problem, Stopped
+
+
+def command(
+    question: Annotated[str, typer.Argument(help="The question; `-` reads it from standard input.")],
+    method: Annotated[
+        str | None, typer.Option("--method", "-m", help="Spec, such as `self-consistency(n=16)`.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="`embedded`, a GGUF file, a hub repository or an engine.")] = None,
+    budget: Annotated[str | None, typer.Option("--budget", "-b", help="Such as `tokens=2000,seconds=30`.")] = None,
+    seed: Annotated[int | None, typer.Option(help="The same seed repeats the same run.")] = None,
+    max_tokens: Annotated[int | None, typer.Option(help="Cap of one call.", min=1)] = None,
+    concurrency: Annotated[int | None, typer.Option(help="Draws in flight at once; 1 is serial.", min=1)] = None,
+    kind: Annotated[AnswerKind, typer.Option(help="How answers are found and compared.")] = AnswerKind.auto,
+    store: Annotated[str | None, typer.Option(help="File of the run store; `none` keeps no record.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, and only the answer.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the worst-case cost and ask nothing.")] = False,
+) -> None:
+    """Answer a question within a budget."""
+    flags = {
+        "method": method,
+        "model": model,
+        "budget": budget,
+        "seed": seed,
+        "max_tokens": max_tokens,
+        "concurrency": concurrency,
+        "store": store,
+    }
+    settings = load(flags)
+    chosen = cast(Method, parse(settings.method, "method"))
+    limit = Budget.parse(settings.budget)
+    if dry_run:
+        _print_ceiling(chosen, limit, settings, as_json=as_json)
+        return
+    problem = Problem.of(_question(question), kind)
+    engine = engine_for(settings.model)
+    if settings.model == EMBEDDED:
+        fetch(quiet=quiet)
+    live = Live(limit, settings.max_tokens)
+    shown = live if not quiet and live.console.is_terminal else None
+    try:
+        with shown or nullcontext():
+            outcome = run(
+                aask(
+                    problem,
+                    method=chosen,
+                    model=engine,
+                    budget=limit,
+                    settings=settings,
+                    observe=shown.observe if shown else None,
+                )
+            )
+    except KeyboardInterrupt:
+        if settings.store_path:
+            print("interrupted: what was drawn is kept; the same command continues from it", file=sys.stderr)
+        raise
+    if as_json:
+        print(json.dumps(summary(outcome, chosen, engine, settings.seed, limit), ensure_ascii=False))
+    else:
+        outcome_report(outcome, quiet=quiet)
+    raise typer.Exit(_code(outcome))
+
+
+def _question(argument: str) -> str:
+    text = sys.stdin.read() if argument == "-" else argument
+    if not text.strip():
+        raise SettingsError("the question is empty: pass it as text, or `-` to read standard input")
+    return text.strip()
+
+
+def _code(outcome: Outcome) -> int:
+    spoke = outcome.answer is not None or (outcome.best is not None and bool(outcome.best.text.strip()))
+    return 0 if spoke and outcome.stopped is not Stopped.error else 1
+
+
+def _print_ceiling(method: Method, budget: Budget, settings: Settings, *, as_json: bool) -> None:
+    most = budget.clip(method.ceiling(settings.max_tokens))
+    if as_json:
+        print(
+            json.dumps({"method": repr(method), "calls": most.calls, "tokens": most.tokens, "budget": budget.limits()})
+        )
+    else:
+        print(f"{method!r} would make at most {ceiling_text(most)}")

@@ -1,0 +1,88 @@
+"""What a person reads when a run is over: the answer, the votes, the bill."""
+
+from __future__ import annotations
+
+import sys
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from thinkscale.types import Outcome, Stopped, Usage
+
+WHY = {
+    Stopped.done: "every attempt was made",
+    Stopped.enough: "the vote was clear",
+    Stopped.budget: "the budget ran out",
+    Stopped.error: "every attempt failed",
+}
+
+
+def outcome_report(outcome: Outcome, *, quiet: bool) -> None:
+    """Print an outcome: the answer on stdout, warnings on stderr."""
+    console = Console(soft_wrap=True, highlight=False)
+    for warning in outcome.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    if outcome.answer is not None:
+        console.print(outcome.answer if quiet else _headline(outcome))
+    elif outcome.best is not None and outcome.best.text.strip():
+        console.print(Text(outcome.best.text.strip()))
+        if not quiet:
+            print("note: no short answer to vote on was found; this is the first attempt", file=sys.stderr)
+    else:
+        print(f"no answer: {_why_none(outcome)}", file=sys.stderr)
+    if quiet:
+        return
+    if outcome.votes:
+        console.print(votes_table(outcome))
+    console.print(f"{spend(outcome.usage)}; stopped because {WHY[outcome.stopped]}", style="dim")
+    if outcome.run:
+        console.print(f"traces: thinkscale show {outcome.run}", style="dim")
+
+
+def votes_table(outcome: Outcome) -> Table:
+    """The classes of answers, heaviest first."""
+    table = Table(box=None, padding=(0, 2), header_style="bold")
+    table.add_column("answer")
+    table.add_column("votes", justify="right")
+    table.add_column("")
+    most = max(v.weight for v in outcome.votes)
+    for vote in outcome.votes[:10]:
+        bar = "█" * max(1, round(24 * vote.weight / most)) if vote.weight > 0 else ""
+        table.add_row(Text(clipped(vote.answer, 60)), str(vote.count), Text(bar, style="cyan"))
+    if len(outcome.votes) > 10:
+        table.add_row(Text(f"… {len(outcome.votes) - 10} more", style="dim"), "", "")
+    return table
+
+
+def spend(usage: Usage) -> str:
+    """The bill in one line."""
+    parts = [f"{usage.calls} calls", f"{usage.output_tokens:,} tokens generated"]
+    if usage.input_tokens is not None:
+        cached = f" ({usage.cached_tokens:,} cached)" if usage.cached_tokens else ""
+        parts.append(f"{usage.input_tokens:,} read{cached}")
+    parts.append(f"{usage.seconds:.1f} s")
+    if usage.usd is not None:
+        parts.append(f"${usage.usd:.4f}")
+    return ", ".join(parts)
+
+
+def clipped(text: str, width: int) -> str:
+    """One line of at most `width` characters."""
+    line = " ".join(text.split())
+    return line if len(line) <= width else line[: width - 1] + "…"
+
+
+def _headline(outcome: Outcome) -> Text:
+    line = Text(outcome.answer or "", style="bold green")
+    if outcome.confidence is not None:
+        line.append(f"   confidence {outcome.confidence:.0%}", style="not bold default")
+    return line
+
+
+def _why_none(outcome: Outcome) -> str:
+    if outcome.stopped is Stopped.budget:
+        return "the budget bought no attempt that answers; allow more with `--budget`"
+    if outcome.stopped is Stopped.error:
+        return "every attempt failed"
+    return "no attempt answers"

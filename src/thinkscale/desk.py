@@ -1,0 +1,117 @@
+"""What all sessions of one run share: seed, memory, roles, journal, warnings, clock. It makes no decisions."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+from thinkscale.answers import Classes
+from thinkscale.budget import Ledger
+from thinkscale.draws import Landing, Memory, Slots
+from thinkscale.engines.protocol import Engine, Price
+from thinkscale.types import Finish, Path, Trace, Usage
+
+
+class Journal(Protocol):
+    """Where finished traces are written down."""
+
+    def record(self, trace: Trace, role: str) -> None:
+        """Keep a trace; one with the same prompt, role and path is replaced."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """News for whoever watches a run."""
+
+    path: Path
+    role: str
+    text: str = ""
+    """What was just generated."""
+    tokens: int = 0
+    """How many tokens that was."""
+    trace: Trace | None = None
+    """Set when the call ended."""
+    replayed: bool = False
+
+
+@dataclass(slots=True, kw_only=True)
+class Desk:
+    """The shared state of one run."""
+
+    seed: int = 0
+    roles: Mapping[str, Engine] = field(default_factory=dict)
+    concurrency: int | None = None
+    """Draws in flight at once; `None` leaves it to each engine. 1 makes the run serial."""
+    memory: Memory | None = None
+    journal: Journal | None = None
+    observe: Callable[[Event], None] | None = None
+    classes: Classes = field(default_factory=Classes)
+    warnings: dict[str, None] = field(default_factory=dict)
+    replayed: int = 0
+    """Calls that were answered from memory."""
+    surplus: list[Trace] = field(default_factory=list)
+    """Paid-for traces that the result does not rest on."""
+    _slots: dict[int, Slots] = field(default_factory=dict)
+
+    def warn(self, message: str) -> None:
+        """Keep a warning for the outcome, once."""
+        self.warnings.setdefault(message)
+
+    def slots(self, engine: Engine) -> Slots:
+        """The places of an engine."""
+        limit = self.concurrency or engine.capabilities.concurrency
+        return self._slots.setdefault(id(engine), Slots(limit))
+
+    def record(self, trace: Trace, role: str, *, replayed: bool) -> None:
+        """Write a finished call down and tell whoever watches."""
+        self.replayed += replayed
+        if self.journal:
+            self.journal.record(trace, role)
+        if self.observe:
+            self.observe(Event(path=trace.path, role=role, trace=trace, replayed=replayed))
+
+    def drop(self, trace: Trace, role: str) -> None:
+        """Keep a trace that came too late to count: it was paid for, it never votes."""
+        if trace.finish not in (Finish.aborted, Finish.error):
+            late = "not needed: the stop rule was satisfied without it"
+            trace = replace(trace, finish=Finish.aborted, answer=None, error=late)
+        self.surplus.append(trace)
+        if self.journal:
+            self.journal.record(trace, role)
+
+    @asynccontextmanager
+    async def watched(self, landing: Landing[Trace], ledger: Ledger) -> AsyncIterator[None]:
+        """Abort what is in flight when the time of an account is up."""
+        if math.isinf(ledger.deadline):
+            yield
+            return
+        loop = asyncio.get_running_loop()
+        timer: asyncio.TimerHandle
+
+        def look() -> None:
+            nonlocal timer
+            wait = ledger.deadline - time.monotonic()
+            if wait <= 0:
+                landing.timed_out = landing.abort.everything = True
+            else:
+                timer = loop.call_later(wait, look)
+
+        timer = loop.call_later(max(0.0, ledger.deadline - time.monotonic()), look)
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+
+def priced(usage: Usage, price: Price | None) -> Usage:
+    """A usage with its money worked out from list prices, where the engine did not say."""
+    if price is None or usage.usd is not None:
+        return usage
+    spent = ((usage.input_tokens or 0) * price.input + usage.output_tokens * price.output) / 1e6
+    return replace(usage, usd=spent)

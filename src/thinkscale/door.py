@@ -1,0 +1,251 @@
+"""The way in: put a question to a method on an engine and get an outcome, whatever the budget was.
+
+Around the method stands what is the same for all of them: capability check, journal, the closing question that lets
+every budget buy an answer, and the bill.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+from thinkscale.answers import kind_of
+from thinkscale.budget import CLOSING_TOKENS, Budget, Ledger
+from thinkscale.desk import Desk, Event
+from thinkscale.engines.opening import engine_for
+from thinkscale.engines.protocol import Capability, Engine
+from thinkscale.identity import digest, prompt_name
+from thinkscale.methods.budget_forcing import closing
+from thinkscale.registry import components, parse
+from thinkscale.selection.majority import Majority
+from thinkscale.session import Method, Session
+from thinkscale.settings import Settings, load
+from thinkscale.store import Run, Store
+from thinkscale.types import AnswerKind, Finish, Outcome, Problem, Sampling, Stopped, Trace
+
+T = TypeVar("T")
+
+
+def run(work: Coroutine[None, None, T]) -> T:
+    """The one synchronous door: run a coroutine to its end, also where an event loop is already running."""
+    results: list[T] = []
+    failures: list[BaseException] = []
+
+    # The result goes by a list, because `asyncio.run` formats its main task, result included, as it ends.
+    async def kept() -> None:
+        results.append(await work)
+
+    def elsewhere() -> None:
+        try:
+            asyncio.run(kept())
+        except BaseException as failure:
+            failures.append(failure)
+
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        asyncio.run(kept())
+        return results[0]
+    thread = threading.Thread(target=elsewhere)
+    thread.start()
+    thread.join()
+    if failures:
+        raise failures[0]
+    return results[0]
+
+
+def ask(question: str | Problem, **options: object) -> Outcome:
+    """Answer a question; the options are those of `aask`."""
+    return run(aask(question, **options))  # type: ignore[arg-type]
+
+
+async def aask(
+    question: str | Problem,
+    *,
+    method: Method | str | None = None,
+    model: Engine | str | None = None,
+    budget: Budget | str | None = None,
+    seed: int | None = None,
+    roles: Mapping[str, Engine] | None = None,
+    settings: Settings | None = None,
+    observe: Callable[[Event], None] | None = None,
+) -> Outcome:
+    """Answer a question by a method, within a budget.
+
+    Args:
+        question: text, or a problem with its own messages and kind of answer.
+        method: a method or its spec string; `settings.method` when absent.
+        model: an engine or the name of a model; `settings.model` when absent.
+        budget: what may be spent; `settings.budget` when absent.
+        seed: the same seed repeats the same run.
+        roles: engines for named roles (`judge`, `draft`), on the same budget.
+        settings: loaded from file and environment when absent.
+        observe: called with every piece of news.
+
+    Raises:
+        ThinkscaleError: what the caller must fix before anything can run. Failures of single draws are not raised.
+    """
+    settings = settings or load()
+    method = method if method is not None else settings.method
+    budget = budget if budget is not None else settings.budget
+    model = model if model is not None else settings.model
+    desk = Desk(
+        seed=settings.seed if seed is None else seed,
+        roles=roles or {},
+        concurrency=settings.concurrency,
+        observe=observe,
+    )
+    path = settings.store_path
+    store = Store(path) if path else None
+    try:
+        return await solve(
+            Problem.of(question) if isinstance(question, str) else question,
+            parse(method, "method") if isinstance(method, str) else method,  # type: ignore[arg-type]
+            engine_for(model) if isinstance(model, str) else model,
+            budget=Budget.parse(budget) if isinstance(budget, str) else budget,
+            desk=desk,
+            sampling=Sampling(max_tokens=settings.max_tokens),
+            store=store,
+        )
+    finally:
+        if store:
+            store.close()
+
+
+@dataclass(frozen=True, slots=True)
+class _Journal:
+    """The pages of one run in the store."""
+
+    store: Store
+    run: str
+
+    def record(self, trace: Trace, role: str) -> None:
+        self.store.record(self.run, trace, role)
+
+
+async def solve(
+    problem: Problem,
+    method: Method,
+    engine: Engine,
+    *,
+    budget: Budget,
+    desk: Desk | None = None,
+    sampling: Sampling | None = None,
+    store: Store | None = None,
+) -> Outcome:
+    """Run a method on a problem; the lower door, for those who hold an engine.
+
+    Raises:
+        CapabilityError: the engine cannot do what the method needs; nothing was spent.
+    """
+    desk = desk or Desk()
+    needs = needs_of(method)
+    sampling = sampling or Sampling()
+    if Capability.logprobs in needs:
+        sampling = replace(sampling, logprobs=sampling.logprobs or 0)
+    lettered = problem.answer_kind is AnswerKind.auto and kind_of(problem.question) is AnswerKind.choice
+    kind = AnswerKind.choice if lettered else problem.answer_kind
+    ledger = Ledger(budget, closing=True)
+    session = Session(engine, ledger, desk, kind=kind, sampling=sampling)
+    session.require(needs)
+    run_id = ""
+    if store:
+        page = _page(problem, method, engine, budget, desk.seed)
+        run_id, desk.memory, desk.journal = page.id, store, _Journal(store, page.id)
+        store.begin(page)
+    try:
+        outcome = await closed(problem, session, await method.solve(problem, session))
+    except BaseException:
+        if store:
+            store.end(run_id, "interrupted")
+        raise
+    outcome = replace(outcome, run=run_id, traces=(*outcome.traces, *desk.surplus), **_bill(outcome, session))  # type: ignore[arg-type]
+    if store:
+        for place, trace in enumerate(outcome.traces):
+            store.record(run_id, trace, "main", place)
+        store.end(run_id, "done", summary(outcome, method, engine, desk.seed, budget))
+        if store.trouble:
+            outcome = replace(outcome, warnings=(*outcome.warnings, store.trouble))
+    return outcome
+
+
+def needs_of(method: object) -> frozenset[Capability]:
+    """The capabilities that a method and everything nested in it need."""
+    return frozenset().union(*(getattr(part, "needs", frozenset()) for part in components(method)))
+
+
+async def closed(problem: Problem, session: Session, outcome: Outcome) -> Outcome:
+    """If the budget ended before any attempt had an answer, close the most advanced one and ask for it."""
+    if outcome.answer is not None or not _starved(session, outcome):
+        return outcome
+    alive = [t for t in outcome.traces if t.finish is not Finish.error]
+    start = max(alive, key=lambda t: t.tokens, default=None) or session.open(problem)
+    session.ledger.release()
+    end = closing(start, session.think)
+    [last] = await session.extend([start], inject=end, max_tokens=CLOSING_TOKENS, temperature=0.0, stop=("\n",))
+    if last.answer is None:
+        return outcome
+    pool = [last if t is start else t for t in outcome.traces] if start in alive else [*outcome.traces, last]
+    return Outcome.of(Majority()(pool), pool)
+
+
+def summary(outcome: Outcome, method: object, engine: Engine, seed: int, budget: Budget) -> dict[str, object]:
+    """What `thinkscale ask --json` prints."""
+    usage = outcome.usage
+    return {
+        "run": outcome.run,
+        "answer": outcome.answer,
+        "confidence": outcome.confidence,
+        "method": repr(method),
+        "model": engine.capabilities.name or engine.capabilities.model,
+        "seed": seed,
+        "stopped": outcome.stopped.value,
+        "votes": [{"answer": v.answer, "count": v.count, "weight": v.weight} for v in outcome.votes],
+        "usage": {
+            "calls": usage.calls,
+            "input_tokens": usage.input_tokens,
+            "cached_tokens": usage.cached_tokens,
+            "output_tokens": usage.output_tokens,
+            "reasoning_tokens": usage.reasoning_tokens,
+            "seconds": round(usage.seconds, 3),
+            "usd": usage.usd,
+        },
+        "budget": budget.limits(),
+        "warnings": list(outcome.warnings),
+    }
+
+
+def _page(problem: Problem, method: object, engine: Engine, budget: Budget, seed: int) -> Run:
+    model = engine.capabilities.model
+    name = digest(prompt_name(problem.messages), problem.answer_kind, repr(method), model, seed, str(budget))[:12]
+    return Run(
+        id=name,
+        started=time.time(),
+        method=repr(method),
+        model=engine.capabilities.name or model,
+        seed=seed,
+        budget=str(budget),
+        problem=problem,
+    )
+
+
+def _starved(session: Session, outcome: Outcome) -> bool:
+    return session.ledger.refused or any(t.finish is Finish.budget for t in outcome.traces)
+
+
+def _bill(outcome: Outcome, session: Session) -> dict[str, object]:
+    failed = [t for t in outcome.traces if t.finish is Finish.error]
+    if failed:
+        session.warn(f"{len(failed)} of {len(outcome.traces)} attempts failed: {failed[0].error}")
+    if outcome.traces and len(failed) == len(outcome.traces):
+        stopped = Stopped.error
+    elif _starved(session, outcome):
+        stopped = Stopped.budget
+    else:
+        stopped = Stopped.enough if session.enough else Stopped.done
+    usage = replace(session.ledger.spent, seconds=time.monotonic() - session.ledger.started)
+    return {"stopped": stopped, "usage": usage, "warnings": tuple(session.desk.warnings)}

@@ -1,0 +1,224 @@
+"""Draws in flight: replay what is known, ask the engine for the rest, retry what failed, and lose nothing on the way.
+
+This is the part of a session that touches engines. It turns one admitted batch into completions and knows nothing of
+budgets, answers or methods.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field, replace
+from typing import Generic, Protocol, TypeVar
+
+import stamina
+
+from thinkscale.engines.protocol import Abort, Chunk, Completion, Engine, Request
+from thinkscale.errors import EngineError
+from thinkscale.types import Finish, Usage
+
+T = TypeVar("T")
+A = TypeVar("A")
+
+ATTEMPTS = 3
+"""How often a request is made before its failure is recorded."""
+GRACE = 2.0
+"""Seconds that an engine has to end what we abort before its stream is closed under it."""
+
+
+class Memory(Protocol):
+    """Completions that were paid for, by key."""
+
+    def recall(self, keys: Sequence[str]) -> dict[str, Completion]:
+        """The known ones among `keys`."""
+        ...
+
+    def remember(self, key: str, completion: Completion) -> None:
+        """Keep one for good."""
+        ...
+
+
+class Slots:
+    """How many draws an engine runs at once; places go first come, first served."""
+
+    def __init__(self, limit: int) -> None:
+        self.free = limit
+        self._queue: deque[asyncio.Future[None]] = deque()
+
+    async def take(self, wanted: int) -> int:
+        """Wait for a place and take up to `wanted`; returns how many were taken, at least one."""
+        while self.free == 0:
+            turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._queue.append(turn)
+            try:
+                await turn
+            except asyncio.CancelledError:
+                if turn.done() and not turn.cancelled():
+                    self._call()
+                raise
+        taken = min(wanted, self.free)
+        self.free -= taken
+        return taken
+
+    def give(self, places: int) -> None:
+        """Return places."""
+        self.free += places
+        self._call()
+
+    def _call(self) -> None:
+        while self._queue and self.free:
+            turn = self._queue.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                return
+
+
+class Landing(Generic[T]):
+    """Where the results of concurrent work come down, to be taken one by one by a single consumer.
+
+    When the consumer leaves early, whatever is under way is told to abort and waited for; what it still delivers is
+    kept in `surplus`, because it was paid for.
+    """
+
+    def __init__(self) -> None:
+        self.abort = Abort()
+        self.timed_out = False
+        """Whether the abort came from the clock rather than from the consumer."""
+        self.surplus: list[T] = []
+        self._arrived: asyncio.Queue[tuple[int, T] | None] = asyncio.Queue()
+        self._admitting = False
+
+    def put(self, index: int, result: T) -> None:
+        """Deliver one result."""
+        self._arrived.put_nowait((index, result))
+
+    async def unless_over(self, admission: Coroutine[None, None, A]) -> A | None:
+        """Wait to be admitted, or give up with `None` once the consumer has left."""
+        if self.abort.everything:
+            admission.close()
+            return None
+        self._admitting = True
+        try:
+            return await admission
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if not self.abort.everything or task is None:
+                raise
+            task.uncancel()
+            return None
+        finally:
+            self._admitting = False
+
+    async def of(
+        self, launch: Coroutine[None, None, None], patience: float = GRACE
+    ) -> AsyncGenerator[tuple[int, T], None]:
+        """Run `launch`, which puts results here, and yield them as they arrive; re-raises its failure.
+
+        When the consumer leaves, `launch` has `patience` seconds to end by itself before it is cancelled.
+        """
+        launching = asyncio.create_task(launch)
+        launching.add_done_callback(lambda _: self._arrived.put_nowait(None))
+        try:
+            while (arrived := await self._arrived.get()) is not None:
+                yield arrived
+            await launching
+        finally:
+            await self._end(launching, patience)
+
+    async def _end(self, launching: asyncio.Task[None], patience: float) -> None:
+        self.abort.everything = True
+        if self._admitting:
+            launching.cancel()
+        if not launching.done():
+            await asyncio.wait({launching}, timeout=patience)
+            launching.cancel()
+            await asyncio.wait({launching})
+        while not self._arrived.empty():
+            if (arrived := self._arrived.get_nowait()) is not None:
+                self.surplus.append(arrived[1])
+
+
+@dataclass(slots=True)
+class Flight:
+    """One request under way, and what has arrived of each of its draws."""
+
+    engine: Engine
+    request: Request
+    keys: tuple[str, ...]
+    abort: Abort
+    memory: Memory | None
+    land: Callable[[int, Completion, bool], None]
+    """Called once per draw with its index, its completion, and whether that was replayed from memory."""
+    news: Callable[[int, Chunk], None] | None = None
+    """Called with the index of a draw and every piece of it that arrives."""
+    text: list[str] = field(init=False)
+    tokens: list[int] = field(init=False)
+    landed: set[int] = field(init=False, default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.text = [""] * self.request.n
+        self.tokens = [0] * self.request.n
+
+    async def run(self) -> None:
+        """Bring every draw down: replayed, complete, failed, or cut off where a cancellation found it."""
+        known = self.memory.recall(self.keys) if self.memory else {}
+        for index, key in enumerate(self.keys):
+            if key in known:
+                self._down(index, known[key], replayed=True)
+        try:
+            async for attempt in stamina.retry_context(on=_worth_retrying, attempts=ATTEMPTS, timeout=None):
+                with attempt:
+                    self._give_up_broken()
+                    await self._stream(self._missing())
+        except EngineError as error:
+            for index in self._missing():
+                self._down(index, self._partial(index, Finish.error, str(error)))
+        finally:
+            for index in self._missing():
+                self._down(index, self._partial(index, Finish.aborted))
+
+    async def _stream(self, wanted: Sequence[int]) -> None:
+        if not wanted:
+            return
+        request = replace(self.request, seeds=tuple(self.request.seeds[i] for i in wanted))
+        abort = Abort(parent=self.abort, renumbered=tuple(wanted))
+        async with aclosing(self.engine.stream(request, abort)) as chunks:
+            async for chunk in chunks:
+                index = wanted[chunk.index]
+                self.text[index] += chunk.text
+                self.tokens[index] += chunk.tokens
+                if self.news:
+                    self.news(index, chunk)
+                if chunk.completion is not None:
+                    self._down(index, chunk.completion)
+        if self._missing():
+            raise EngineError("the engine ended its reply before every draw was complete", retryable=True)
+
+    def _give_up_broken(self) -> None:
+        """A draw that failed half-way has spent its tokens, so it stays in the pool as it is: failures are data."""
+        for index in self._missing():
+            if self.tokens[index]:
+                self._down(index, self._partial(index, Finish.error, "the reply broke off before its end"))
+
+    def _missing(self) -> list[int]:
+        return [i for i in range(self.request.n) if i not in self.landed]
+
+    def _partial(self, index: int, finish: Finish, error: str | None = None) -> Completion:
+        """What arrived of a draw that did not reach its end."""
+        tokens = self.tokens[index]
+        spent = Usage(calls=1, output_tokens=tokens)
+        return Completion(text=self.text[index], finish=finish, tokens=tokens, usage=spent, error=error)
+
+    def _down(self, index: int, completion: Completion, *, replayed: bool = False) -> None:
+        self.landed.add(index)
+        if self.memory and not replayed and completion.finish not in (Finish.aborted, Finish.error):
+            self.memory.remember(self.keys[index], completion)
+        self.land(index, completion, replayed)
+
+
+def _worth_retrying(error: Exception) -> bool | float:
+    if not isinstance(error, EngineError) or not error.retryable:
+        return False
+    return True if error.retry_after is None else error.retry_after

@@ -1,0 +1,92 @@
+"""One trace, step by step, under a policy: the loop beneath budget forcing, early exit, hints and probes.
+
+A policy is a generator: it yields what to do next and is sent the trace that came of it, so its state is its local
+variables and it reads like the pseudocode of its paper. The loop ends by itself when a trace can go no further (budget
+spent, engine failed), so a policy contains no such checks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass, field
+
+from thinkscale.session import Session
+from thinkscale.types import Finish, Trace
+
+
+@dataclass(frozen=True, slots=True)
+class Go:
+    """Append `inject` and generate on; the policy is sent the longer trace."""
+
+    inject: str = ""
+    sampling: Mapping[str, object] = field(default_factory=dict)
+    """Fields of `Sampling` for this step, or `until`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """Generate after `inject` on a fork that is thrown away; the policy is sent the fork. It is charged."""
+
+    inject: str
+    sampling: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """Append `close` and stop."""
+
+    close: str = ""
+
+
+Action = Go | Probe | End
+Policy = Generator[Action, Trace, None]
+"""What a policy function returns when called with the trace to start from."""
+
+CUT = frozenset({Finish.budget, Finish.error})
+"""Ends that no policy can do anything about; a draw that a policy's own `until` cut short is its business."""
+
+
+def go(inject: str = "", **sampling: object) -> Go:
+    """Append `inject` and generate on."""
+    return Go(inject, sampling)
+
+
+def probe(inject: str, **sampling: object) -> Probe:
+    """Look at what the model would say after `inject`."""
+    return Probe(inject, sampling)
+
+
+async def drive(llm: Session, trace: Trace, policy: Policy, **sampling: object) -> Trace:
+    """Run a policy on a trace and return the trace it ends with.
+
+    Args:
+        llm: pays for every step.
+        trace: where to start; `policy` was made from it.
+        policy: a fresh generator.
+        **sampling: fields of `Sampling` for every step that does not set them itself.
+    """
+    try:
+        action = next(policy)
+        while True:
+            match action:
+                case End(close):
+                    return trace.inject(close)
+                case Probe():
+                    seen = await _step(llm, trace, action, sampling)
+                    if seen.finish in CUT:
+                        return trace
+                case Go():
+                    trace = seen = await _step(llm, trace, action, sampling)
+                    if trace.finish in CUT:
+                        return trace
+            action = policy.send(seen)
+    except StopIteration:
+        return trace
+    finally:
+        policy.close()
+
+
+async def _step(llm: Session, trace: Trace, action: Go | Probe, sampling: Mapping[str, object]) -> Trace:
+    settings = {**sampling, **action.sampling}
+    [longer] = await llm.extend([trace], inject=action.inject, **settings)  # type: ignore[arg-type]
+    return longer

@@ -1,0 +1,62 @@
+"""One model file as the engine sees it: its header at once, its weights and tokenizer when they are first needed."""
+
+from __future__ import annotations
+
+import threading
+from functools import cached_property
+from pathlib import Path
+
+from thinkscale.engines.llamacpp.binding import Weights
+from thinkscale.engines.llamacpp.gguf import Gguf, read_gguf
+from thinkscale.engines.llamacpp.template import Prompts
+from thinkscale.engines.llamacpp.text import Speller
+from thinkscale.engines.weights import default_weights, resolve
+from thinkscale.errors import EngineError
+
+
+class Model:
+    """A model that is found, checked and loaded lazily; safe from any thread."""
+
+    def __init__(self, source: str | Path | None) -> None:
+        self.source = source
+        self._lock = threading.RLock()
+        self._weights: Weights | None = None
+        self._closed = False
+
+    @cached_property
+    def header(self) -> Gguf:
+        """The checked header of the model file; finding the file may pull the default weights."""
+        with self._lock:
+            source = self.source
+            if source is None:
+                path = default_weights()
+            else:
+                path = source if isinstance(source, Path) else resolve(source)
+            return read_gguf(path)
+
+    @property
+    def weights(self) -> Weights:
+        """The loaded weights."""
+        with self._lock:
+            if self._closed:
+                raise EngineError("this engine was closed: make a new one")
+            if self._weights is None:
+                self._weights = Weights(self.header.path)
+            return self._weights
+
+    @cached_property
+    def speller(self) -> Speller:
+        """The vocabulary's spellings."""
+        return Speller(self.weights)
+
+    @cached_property
+    def prompts(self) -> Prompts:
+        """The chat template and tokenizer."""
+        return Prompts(self.weights, self.speller, self.header.template)
+
+    def close(self) -> None:
+        """Free the weights; contexts on them must be closed before."""
+        with self._lock:
+            self._closed = True
+            if self._weights is not None:
+                self._weights.close()

@@ -1,0 +1,72 @@
+"""How model families mark their thinking: one table of data, and a look-up by chat template. It knows no engine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from thinkscale.engines.protocol import ThinkFormat
+
+PLAIN = ThinkFormat(open="", close="\nFinal Answer:", ends=(), answer_prefix="")
+"""For models without markers: thinking is what comes before the words `Final Answer:`."""
+
+THINK_TAGS = ThinkFormat(open="<think>\n", close="\n</think>\n\n", ends=("</think>",), answer_prefix="\nFinal Answer:")
+"""Qwen3, DeepSeek-R1 and their many descendants."""
+
+OPENED_TAGS = ThinkFormat(open="", close="\n</think>\n\n", ends=("</think>",), answer_prefix="\nFinal Answer:")
+"""The same where the chat template itself opens the thinking."""
+
+S1 = ThinkFormat(
+    open="<|im_start|>think\n",
+    close="\n<|im_start|>answer\n",
+    ends=("<|im_start|>answer", "<|im_start|>"),
+    answer_prefix="Final Answer:",
+)
+"""s1 and s1.1 (Muennighoff et al. 2025): thinking and answer are turns of their own."""
+
+HARMONY = ThinkFormat(
+    open="<|channel|>analysis<|message|>",
+    close="<|end|><|start|>assistant<|channel|>final<|message|>",
+    ends=("<|end|>", "<|channel|>final"),
+    answer_prefix="Final Answer:",
+)
+"""Channels in one assistant message, as gpt-oss writes them."""
+
+MISTRAL = ThinkFormat(open="[THINK]", close="[/THINK]", ends=("[/THINK]",), answer_prefix="\nFinal Answer:")
+"""Magistral's bracketed markers."""
+
+SEED = ThinkFormat(
+    open="<seed:think>\n", close="\n</seed:think>\n", ends=("</seed:think>",), answer_prefix="\nFinal Answer:"
+)
+"""Seed-OSS."""
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """One row of the table: the format of every template that contains all of `marks`."""
+
+    name: str
+    marks: tuple[str, ...]
+    format: ThinkFormat
+
+
+FAMILIES = (
+    Family("harmony", ("<|channel|>", "analysis"), HARMONY),
+    Family("s1", ("<|im_start|>think",), S1),
+    Family("seed", ("<seed:think>",), SEED),
+    Family("magistral", ("[THINK]",), MISTRAL),
+    Family("qwen3, deepseek-r1", ("<think>",), THINK_TAGS),
+    Family("deepseek-r1", ("</think>",), THINK_TAGS),
+)
+"""Looked through from the top: the more particular marks come first."""
+
+
+def think_format_for(template: str, prompt: str = "") -> ThinkFormat | None:
+    """The thinking markers of the family a chat template belongs to; `None` when it has none.
+
+    `prompt` is a rendered prompt that waits for the assistant, if one is at hand: when it already ends in the opening
+    marker, the format's `open` is empty, because the template wrote it.
+    """
+    found = next((f.format for f in FAMILIES if all(mark in template for mark in f.marks)), None)
+    if found is THINK_TAGS and prompt.rstrip().endswith("<think>"):
+        return OPENED_TAGS
+    return found

@@ -1,0 +1,48 @@
+"""Who a draw is: the seed and the cache key that follow from what it continues, never from when it ran.
+
+seed = hash(run seed, role, prompt, text so far, path), so finishing order cannot change a result; key = hash(model,
+prompt, text so far, sampling, seed), so a completion once paid for is found again by anyone who asks for the same one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import fields
+from hashlib import blake2b
+
+from thinkscale.types import Message, Path, Sampling, Segment
+
+_SEED_MASK = 2**63 - 1
+
+
+def digest(*parts: str | bytes | int) -> str:
+    """A 128-bit name of the parts in order; no two lists of parts share one by joining differently."""
+    h = blake2b(digest_size=16)
+    for part in parts:
+        raw = part if isinstance(part, bytes) else str(part).encode()
+        h.update(len(raw).to_bytes(8, "little"))
+        h.update(raw)
+    return h.hexdigest()
+
+
+def prompt_name(messages: Sequence[Message], tools: Sequence[object] = ()) -> str:
+    """The name of a prompt."""
+    plain = [[m.role, m.content, dict(m.extra)] for m in messages]
+    return digest(json.dumps([plain, list(tools)], sort_keys=True, default=list))
+
+
+def text_name(segments: Sequence[Segment]) -> str:
+    """The name of the text so far: what was written and by whom, not how it was tokenised."""
+    return digest(*(part for s in segments for part in (s.origin.value, s.text)))
+
+
+def seed_of(run_seed: int, role: str, prompt: str, text: str, path: Path) -> int:
+    """The 63-bit seed of one draw."""
+    return int(digest(run_seed, role, prompt, text, repr(path))[:16], 16) & _SEED_MASK
+
+
+def request_name(model: str, prompt: str, text: str, sampling: Sampling, continuation: str | None = None) -> str:
+    """The name of everything about a draw but its seed."""
+    settings = {f.name: v for f in fields(sampling) if (v := getattr(sampling, f.name)) != f.default}
+    return digest(model, prompt, text, json.dumps(settings, sort_keys=True, default=dict), repr(continuation))

@@ -1,0 +1,214 @@
+"""How attempts get under way: admitted in draw order, flown concurrently, landed once.
+
+Sits between the verbs of a session and the engine calls of `draws`. It knows accounts and places, not answers' meaning.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from thinkscale.answers import extract, marked
+from thinkscale.budget import Cost, Grant
+from thinkscale.desk import Event, priced
+from thinkscale.draws import Flight, Landing
+from thinkscale.engines.protocol import Abort, Capability, Chunk, Completion, Request
+from thinkscale.identity import prompt_name, request_name, seed_of, text_name
+from thinkscale.types import Answer, AnswerKind, Finish, Message, Origin, Path, Problem, Sampling, Segment, Trace
+
+if TYPE_CHECKING:
+    from thinkscale.session import Method, Session
+
+COMPLETE = frozenset({Finish.eos, Finish.stop})
+"""Ends that the model chose; anything else cut it off."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """What is to be done with every start: one call under the same settings."""
+
+    session: Session
+    starts: Sequence[Trace]
+    sampling: Sampling
+    """With `max_tokens` set."""
+    until: Callable[[Trace], bool] | None = None
+    continuation: str | None = None
+
+    @property
+    def cap(self) -> int:
+        """Tokens that one call may generate."""
+        return self.sampling.max_tokens or 0
+
+    def worst(self) -> Cost:
+        """The most that one call can cost; prompts are priced at their full length."""
+        price = self.session.capabilities.price
+        if price is None:
+            return Cost(tokens=self.cap, calls=1)
+        longest = max(self.session.engine.count(request(self, s, self.sampling, (0,))) for s in self.starts[:1])
+        return Cost(tokens=self.cap, calls=1, usd=(longest * price.input + self.cap * price.output) / 1e6)
+
+
+async def drawn(work: Work) -> AsyncGenerator[tuple[int, Trace], None]:
+    """Make every call, as many at once as budget and engine allow; yields `(index of the start, trace)`."""
+    session, starts = work.session, work.starts
+    landing: Landing[Trace] = Landing()
+    slots = session.desk.slots(session.engine)
+    worst = work.worst() if starts else Cost()
+
+    async def launch() -> None:
+        async with asyncio.TaskGroup() as flights:
+            at = 0
+            while at < len(starts):
+                places = await landing.unless_over(slots.take(_alike(starts, at)))
+                if places is None:
+                    break
+                grant = await landing.unless_over(session.ledger.admit(worst, places))
+                slots.give(places - (grant.draws if grant else 0))
+                if grant is None:
+                    break
+                flights.create_task(_flight(work, range(at, at + grant.draws), grant, landing).run())
+                at += grant.draws
+
+    try:
+        async with session.desk.watched(landing, session.ledger), aclosing(landing.of(launch())) as landed:
+            async for index, trace in landed:
+                yield index, trace
+    finally:
+        for trace in landing.surplus:
+            session.desk.drop(trace, session.name)
+
+
+async def solved(
+    session: Session, problem: Problem, by: Method, paths: Sequence[Path]
+) -> AsyncGenerator[tuple[int, Trace], None]:
+    """Attempts made by another method, each within an account reserved for it."""
+    landing: Landing[Trace] = Landing()
+    each = by.ceiling(session.cap)
+    width = asyncio.Semaphore(session.desk.concurrency or max(1, len(paths)))
+
+    async def attempt(index: int, path: Path, grant: Grant) -> None:
+        inner = session.nested(session.ledger.child(grant.each), path)
+        try:
+            outcome = await by.solve(problem, inner)
+            trace = outcome.best or Trace(prompt=problem.messages, path=path, finish=Finish.budget)
+            if trace.answer is not None:
+                session.ledger.release()
+            landing.put(index, trace)
+        finally:
+            session.ledger.settle(grant.each, inner.ledger.spent)
+            width.release()
+
+    async def launch() -> None:
+        async with asyncio.TaskGroup() as attempts:
+            for index, path in enumerate(paths):
+                if not await landing.unless_over(width.acquire()):
+                    break
+                grant = await landing.unless_over(session.ledger.admit(each))
+                if grant is None:
+                    width.release()
+                    break
+                attempts.create_task(attempt(index, path, grant))
+
+    try:
+        async with aclosing(landing.of(launch(), patience=0)) as landed:
+            async for index, trace in landed:
+                yield index, trace
+    finally:
+        for trace in landing.surplus:
+            session.desk.drop(trace, session.name)
+
+
+def _flight(work: Work, which: range, grant: Grant, landing: Landing[Trace]) -> Flight:
+    """One request for the starts at `which`, wired to the account, the journal and the waiting consumer."""
+    session, start = work.session, work.starts[which[0]]
+    granted = replace(work.sampling, max_tokens=int(grant.each.tokens))
+    prompt, text = prompt_name(start.prompt), text_name(start.segments)
+    seeds = tuple(seed_of(session.desk.seed, session.name, prompt, text, work.starts[i].path) for i in which)
+    name = request_name(session.capabilities.model, prompt, text, granted, work.continuation)
+    slots = session.desk.slots(session.engine)
+    short = (granted.max_tokens or 0) < work.cap
+
+    def land(index: int, completion: Completion, replayed: bool) -> None:
+        trace = continued(session, work.starts[which[index]], completion)
+        if (short and trace.finish is Finish.length) or (landing.timed_out and trace.finish is Finish.aborted):
+            trace = replace(trace, finish=Finish.budget)
+        if trace.answer is not None:
+            session.ledger.release()
+        session.ledger.settle(grant.each, priced(completion.usage, session.capabilities.price))
+        slots.give(1)
+        session.desk.record(trace, session.name, replayed=replayed)
+        landing.put(which[index], trace)
+
+    flight = Flight(
+        engine=session.engine,
+        request=request(work, start, granted, seeds),
+        keys=tuple(f"{name}{seed:016x}" for seed in seeds),
+        abort=Abort(parent=landing.abort),
+        memory=session.desk.memory,
+        land=land,
+    )
+    if work.until or session.desk.observe:
+        flight.news = lambda index, chunk: _heard(work, work.starts[which[index]], flight, index, chunk)
+    return flight
+
+
+def _heard(work: Work, start: Trace, flight: Flight, index: int, chunk: Chunk) -> None:
+    """Pass on what a draw just produced, and cut it short when the method has seen enough of it."""
+    session = work.session
+    if session.desk.observe and chunk.tokens:
+        session.desk.observe(Event(path=start.path, role=session.name, text=chunk.text, tokens=chunk.tokens))
+    if work.until and chunk.completion is None:
+        segment = Segment(text=flight.text[index], origin=Origin.sampled, tokens=flight.tokens[index])
+        if work.until(replace(start, segments=(*start.segments, segment))):
+            flight.abort.draws.add(index)
+
+
+def continued(session: Session, start: Trace, completion: Completion) -> Trace:
+    """A trace with what a call added to it, and the answer found in the whole."""
+    segment = Segment(
+        text=completion.text,
+        origin=Origin.sampled,
+        tokens=completion.tokens,
+        token_ids=completion.token_ids,
+        logprobs=completion.logprobs,
+        model=session.capabilities.name or session.capabilities.model,
+    )
+    trace = replace(
+        start,
+        segments=(*start.segments, segment),
+        finish=completion.finish,
+        stop_string=completion.stop_string,
+        error=completion.error,
+    )
+    if completion.finish in (Finish.aborted, Finish.error):
+        return trace
+    return replace(trace, answer=_answer(trace, session.kind))
+
+
+def _answer(trace: Trace, kind: AnswerKind) -> Answer | None:
+    """A text that was cut off answers only by what it marks as its answer: its last number is a step on the way."""
+    if trace.finish not in COMPLETE and kind in (AnswerKind.math, AnswerKind.auto):
+        return marked(trace.text)
+    return extract(trace.text, kind)
+
+
+def request(work: Work, start: Trace, sampling: Sampling, seeds: tuple[int, ...]) -> Request:
+    """The call that continues a trace: the same messages, the same turn, nothing added that was not written."""
+    prefix = tuple(s for s in start.segments if s.text)
+    messages = start.prompt
+    if prefix and Capability.prefill not in work.session.capabilities.can:
+        work.session.warn("this engine cannot continue a partial turn: the attempt was continued in a new user turn")
+        spoken = (Message("assistant", start.text), Message("user", "Continue exactly where you stopped."))
+        messages, prefix = (*messages, *spoken), ()
+    return Request(messages=messages, prefix=prefix, sampling=sampling, seeds=seeds, continuation=work.continuation)
+
+
+def _alike(starts: Sequence[Trace], at: int) -> int:
+    """How many starts from `at` on continue the very same text, and can share one request."""
+    first, end = starts[at], at + 1
+    while end < len(starts) and starts[end].segments is first.segments and starts[end].prompt is first.prompt:
+        end += 1
+    return end - at

@@ -1,0 +1,38 @@
+"""Self-consistency (Wang et al. 2022): sample several chains of thought and take the plurality answer."""
+
+from __future__ import annotations
+
+from thinkscale.budget import Cost
+from thinkscale.registry import at_least, spec
+from thinkscale.selection import Selector
+from thinkscale.selection.majority import Majority
+from thinkscale.session import Method, Session, attempt_ceiling
+from thinkscale.stopping import StopRule
+from thinkscale.stopping.ahead_by_k import AheadByK
+from thinkscale.types import Outcome, Problem
+
+
+@spec
+class SelfConsistency:
+    """Sample up to n attempts, stop once the vote is clear, and return the plurality answer."""
+
+    n: int = 16
+    """Most attempts, at least 1."""
+    temperature: float = 0.8
+    stop: StopRule = AheadByK(k=4)
+    """When the attempts so far are enough."""
+    select: Selector = Majority()
+    by: Method | None = None
+    """Draw each attempt through this method instead of by one call."""
+
+    def __post_init__(self) -> None:
+        at_least(1, n=self.n)
+
+    async def solve(self, problem: Problem, llm: Session) -> Outcome:
+        """Sample until the stop rule is satisfied, then vote."""
+        traces = await llm.sample(problem, self.n, by=self.by, enough=self.stop, temperature=self.temperature)
+        return Outcome.of(self.select(traces), traces)
+
+    def ceiling(self, cap: int) -> Cost:
+        """All n attempts."""
+        return attempt_ceiling(self.by, cap) * self.n

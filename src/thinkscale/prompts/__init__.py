@@ -1,0 +1,23 @@
+"""Templates of the questions that methods put to models: plain files, one per use, with `{field}` placeholders."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+
+from thinkscale.errors import SettingsError
+
+
+def render(template: str, **fields: object) -> str:
+    """The text of `prompts/<template>.txt` with its fields filled in.
+
+    Raises:
+        SettingsError: there is no such template, or a field is missing.
+    """
+    try:
+        text = files(__name__).joinpath(f"{template}.txt").read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise SettingsError(f"there is no prompt template `{template}`") from None
+    try:
+        return text.format(**fields)
+    except KeyError as missing:
+        raise SettingsError(f"the prompt template `{template}` needs the field {missing}") from None

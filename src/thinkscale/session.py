@@ -1,0 +1,287 @@
+"""The narrow waist: the only way a method spends compute.
+
+A session owns what every method would otherwise copy: concurrency, retries, seeds, cache, budget, abort, journal,
+continuation and answer extraction. It knows nothing of how methods choose. The rules it keeps are in `docs/design.md`,
+section 3; each is a test in `tests/test_session.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
+from typing import Protocol, cast
+
+from thinkscale.answers import Classes
+from thinkscale.budget import Budget, Cost, Ledger
+from thinkscale.desk import Desk
+from thinkscale.engines.protocol import Capabilities, Capability, Engine, ThinkFormat
+from thinkscale.engines.think_formats import PLAIN
+from thinkscale.errors import CapabilityError
+from thinkscale.identity import prompt_name, text_name
+from thinkscale.launch import Work, drawn, solved
+from thinkscale.prompts import render
+from thinkscale.types import AnswerKind, Finish, Logprobs, Message, Outcome, Path, Problem, Sampling, Trace
+
+DEFAULT_MAX_TOKENS = 512
+"""Cap of one call when neither the method nor the settings name one."""
+
+
+class Method(Protocol):
+    """A way to spend compute on a problem."""
+
+    async def solve(self, problem: Problem, llm: Session) -> Outcome:
+        """Answer the problem; every call goes through `llm`."""
+        ...
+
+    def ceiling(self, cap: int) -> Cost:
+        """The most that one `solve` can cost when a call may generate `cap` tokens."""
+        ...
+
+
+def attempt_ceiling(by: Method | None, cap: int) -> Cost:
+    """The most that one attempt can cost: that of the method it is drawn through, or of one call."""
+    return by.ceiling(cap) if by else Cost(tokens=cap, calls=1)
+
+
+class Session:
+    """What a method sees of the world: one engine, one account, one place in the tree of draws."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        ledger: Ledger,
+        desk: Desk,
+        *,
+        name: str = "main",
+        path: Path = (),
+        kind: AnswerKind = AnswerKind.auto,
+        sampling: Sampling | None = None,
+    ) -> None:
+        self.engine = engine
+        self.ledger = ledger
+        self.desk = desk
+        self.name = name
+        self.path = path
+        self.kind = kind
+        self.enough = False
+        """Whether a stop rule ended a `sample` of this session early."""
+        self._defaults = sampling or Sampling()
+        self._turns: dict[tuple[str, str, Path], int] = {}
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What the engine can do."""
+        return self.engine.capabilities
+
+    @property
+    def think(self) -> ThinkFormat:
+        """How the model marks its thinking; a plain fallback for models that do not."""
+        return self.capabilities.think or PLAIN
+
+    @property
+    def cap(self) -> int:
+        """Tokens that one call may generate unless the method says otherwise."""
+        return self._defaults.max_tokens or DEFAULT_MAX_TOKENS
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether nothing more can be drawn; the only thing an open loop has to ask."""
+        return self.ledger.exhausted
+
+    def warn(self, message: str) -> None:
+        """Say something that the reader of the result must know; the same words are kept once."""
+        self.desk.warn(message)
+
+    async def sample(
+        self,
+        what: Problem | Sequence[Message],
+        n: int = 1,
+        *,
+        by: Method | None = None,
+        until: Callable[[Trace], bool] | None = None,
+        enough: Callable[[Sequence[Trace]], bool] | None = None,
+        **sampling: object,
+    ) -> list[Trace]:
+        """Draw up to n traces of one prompt; they come back in draw order.
+
+        Args:
+            what: the problem, or bare messages.
+            n: how many; fewer come back when the budget ends first.
+            by: draw each attempt through this method instead of by one call.
+            until: shown each growing trace; returning true cuts that draw short (`finish=aborted`).
+            enough: a stop rule, shown the first 1, 2, … traces in draw order, so that finishing order cannot change
+                where it fires. Draws that it makes unnecessary are cancelled and charged, and do not come back.
+            **sampling: fields of `Sampling`.
+        """
+        early: dict[int, Trace] = {}
+        first: list[Trace] = []
+        async with aclosing(self._attempts(what, n, by, until, sampling)) as attempts:
+            async for index, trace in attempts:
+                early[index] = trace
+                while len(first) in early:
+                    first = await self._agreed(first, early.pop(len(first)))
+                    if enough is not None and enough(first) and len(first) < n:
+                        self.enough = True
+                        for surplus in early.values():
+                            self.desk.drop(surplus, self.name)
+                        return first
+        return first
+
+    async def arrivals(
+        self,
+        what: Problem | Sequence[Message],
+        n: int = 1,
+        *,
+        by: Method | None = None,
+        until: Callable[[Trace], bool] | None = None,
+        **sampling: object,
+    ) -> AsyncGenerator[Trace, None]:
+        """The same in order of arrival. Leaving the loop cancels the rest; wrap it in `contextlib.aclosing`."""
+        async with aclosing(self._attempts(what, n, by, until, sampling)) as attempts:
+            async for _, trace in attempts:
+                yield trace
+
+    async def extend(
+        self,
+        traces: Sequence[Trace],
+        n: int = 1,
+        *,
+        inject: str = "",
+        until: Callable[[Trace], bool] | None = None,
+        **sampling: object,
+    ) -> list[Trace]:
+        """Continue every trace n ways at once, after appending `inject`; results stand in the order of `traces`.
+
+        What the budget does not allow comes back as it was, with `finish=budget`.
+        """
+        opened = [t.inject(inject) for t in traces]
+        starts = [replace(t, path=path, finish=Finish.open) for t in opened for path in self._forks(t, n)]
+        results = [replace(s, finish=Finish.budget) for s in starts]
+        work = Work(session=self, starts=starts, sampling=self._with(sampling), until=until)
+        async with aclosing(drawn(work)) as extended:
+            async for index, trace in extended:
+                results[index] = trace
+        return results
+
+    async def ask(self, template: str, n: int = 1, *, max_tokens: int | None = None, **fields: object) -> list[Trace]:
+        """Put a fresh question made from `prompts/<template>.txt`: to a critic, a judge, an aggregator."""
+        return await self.sample((Message("user", render(template, **fields)),), n, max_tokens=max_tokens)
+
+    async def likelihood(self, prompt: Problem | Trace, continuation: str) -> Logprobs | None:
+        """Teacher-forced log-probabilities of a given text after a prompt or a trace; `None` when the budget is spent.
+
+        Raises:
+            CapabilityError: the engine cannot score given text.
+        """
+        self.require(frozenset({Capability.likelihood}))
+        start = prompt if isinstance(prompt, Trace) else self._start(prompt)
+        sampling = replace(self._defaults, max_tokens=0, logprobs=self._defaults.logprobs or 0)
+        work = Work(session=self, starts=[start], sampling=sampling, continuation=continuation)
+        async with aclosing(drawn(work)) as scored:
+            async for _, trace in scored:
+                return trace.segments[-1].logprobs
+        return None
+
+    def role(self, name: str) -> Session:
+        """The engine that plays a role (`judge`, `draft`, `reward`), on the same ledger; this one if none was named."""
+        return self._copy(engine=self.desk.roles.get(name, self.engine), name=name)
+
+    @asynccontextmanager
+    async def child(self, budget: Budget) -> AsyncIterator[Session]:
+        """A session with a nested budget, reserved here while it lives and charged here when it ends."""
+        left = self.ledger.left
+        wanted = {name: limit for name, limit in budget.limits().items() if name != "seconds"}
+        grant = await self.ledger.admit(replace(left, **wanted).clip(left))
+        reserved = grant.each if grant else Cost()
+        nested = self.nested(self.ledger.child(reserved, budget), self.path)
+        try:
+            yield nested
+        finally:
+            if grant:
+                self.ledger.settle(reserved, nested.ledger.spent)
+
+    def nested(self, ledger: Ledger, path: Path) -> Session:
+        """The same engine on another account, at another place in the tree of draws."""
+        return self._copy(ledger=ledger, path=path)
+
+    def require(self, needs: frozenset[Capability]) -> None:
+        """Refuse, before anything is spent, what the engine cannot do.
+
+        Raises:
+            CapabilityError: naming what is missing.
+        """
+        missing = ", ".join(f"`{need}`" for need in sorted(needs - self.capabilities.can))
+        if missing:
+            model = self.capabilities.name or self.capabilities.model
+            raise CapabilityError(
+                f"the model `{model}` does not offer {missing}, which this method needs: choose another method or model"
+            )
+
+    def _attempts(
+        self,
+        what: Problem | Sequence[Message],
+        n: int,
+        by: Method | None,
+        until: Callable[[Trace], bool] | None,
+        sampling: dict[str, object],
+    ) -> AsyncGenerator[tuple[int, Trace], None]:
+        start = self._start(what)
+        first = self._next(start, n)
+        paths = [(*self.path, first + j) for j in range(n)]
+        if by is None:
+            starts = [replace(start, path=path) for path in paths]
+            return drawn(Work(session=self, starts=starts, sampling=self._with(sampling), until=until))
+        problem = what if isinstance(what, Problem) else Problem(messages=start.prompt, answer_kind=self.kind)
+        return solved(self._copy(sampling=self._with(sampling)), problem, by, paths)
+
+    def open(self, problem: Problem) -> Trace:
+        """An empty trace of the problem, to be extended; no call is made."""
+        start = self._start(problem)
+        return replace(start, path=(*self.path, self._next(start, 1)))
+
+    def _start(self, what: Problem | Sequence[Message]) -> Trace:
+        return Trace(prompt=what.messages if isinstance(what, Problem) else tuple(what), path=self.path)
+
+    def _next(self, trace: Trace, n: int) -> int:
+        """Number of the next draw from this very place: asking twice for the same thing gives other draws."""
+        place = (prompt_name(trace.prompt), text_name(trace.segments), trace.path)
+        turn = self._turns.get(place, 0)
+        self._turns[place] = turn + n
+        return turn
+
+    def _forks(self, trace: Trace, n: int) -> list[Path]:
+        """Paths of n continuations; the first and only one keeps the path of what it continues."""
+        turn = self._next(trace, n)
+        if n == 1 and turn == 0:
+            return [trace.path]
+        return [(*trace.path, turn + j) for j in range(n)]
+
+    def _with(self, sampling: dict[str, object]) -> Sampling:
+        given = {name: value for name, value in sampling.items() if value is not None}
+        changed = replace(self._defaults, **given)  # type: ignore[arg-type]
+        return replace(changed, max_tokens=changed.max_tokens or DEFAULT_MAX_TOKENS)
+
+    async def _agreed(self, traces: list[Trace], new: Trace) -> list[Trace]:
+        """The traces and one more, every answer under the label of its equivalence class."""
+        traces.append(new)
+        if new.answer is None:
+            return traces
+        classes = self.desk.classes
+        if classes.settled([new.answer], self.kind):
+            traces[-1] = _relabelled(new, classes)
+            return traces
+        await classes.add([new.answer], self.kind)
+        return [_relabelled(t, classes) for t in traces]
+
+    def _copy(self, **changes: object) -> Session:
+        parts = {"name": self.name, "path": self.path, "kind": self.kind, "sampling": self._defaults, **changes}
+        engine = cast(Engine, parts.pop("engine", self.engine))
+        ledger = cast(Ledger, parts.pop("ledger", self.ledger))
+        return Session(engine, ledger, self.desk, **parts)  # type: ignore[arg-type]
+
+
+def _relabelled(trace: Trace, classes: Classes) -> Trace:
+    if trace.answer is None or (label := classes.label(trace.answer.key)) == trace.answer.key:
+        return trace
+    return replace(trace, answer=replace(trace.answer, key=label))

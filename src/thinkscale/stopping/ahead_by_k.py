@@ -1,0 +1,29 @@
+"""Stop when the leading answer is k votes ahead (gambler's ruin; "first to ahead by k" in MAKER, 2025)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from thinkscale.registry import at_least, spec
+from thinkscale.types import Trace
+
+
+@spec
+class AheadByK:
+    """Enough once the most frequent answer leads the second by k votes.
+
+    For two answers and probability p > ½ of the right one, the rule errs with probability 1 / (1 + (p/(1−p))^k).
+    """
+
+    k: int = 4
+    """Votes of lead, at least 1."""
+
+    def __post_init__(self) -> None:
+        at_least(1, k=self.k)
+
+    def __call__(self, traces: Sequence[Trace]) -> bool:
+        """Whether the lead is large enough."""
+        counts = Counter(t.answer.key for t in traces if t.answer is not None)
+        first, second = [*(count for _, count in counts.most_common(2)), 0, 0][:2]
+        return first - second >= self.k

@@ -1,0 +1,17 @@
+"""Draw everything: the rule that never stops early."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from thinkscale.registry import spec
+from thinkscale.types import Trace
+
+
+@spec
+class Fixed:
+    """Never enough: all n samples are drawn."""
+
+    def __call__(self, traces: Sequence[Trace]) -> bool:
+        """Always false."""
+        return False
