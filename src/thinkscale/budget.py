@@ -98,7 +98,7 @@ class Cost:
         return Cost(tokens=self.tokens * times, calls=self.calls * times, usd=self.usd * times)
 
     def __sub__(self, other: Cost) -> Cost:
-        return self + other * -1
+        return Cost(tokens=self.tokens - other.tokens, calls=self.calls - other.calls, usd=self.usd - other.usd)
 
     def within(self, other: Cost) -> bool:
         """Whether it is no larger than `other` in any dimension; money is compared to a billionth."""
@@ -142,8 +142,12 @@ class Ledger:
     @property
     def left(self) -> Cost:
         """What can still be reserved, the closing reserve aside."""
-        used = Cost(tokens=self.spent.output_tokens, calls=self.spent.calls, usd=self.spent.usd or 0.0)
-        return self._limit - used - self._reserved - self._kept
+        limit, held, kept, spent = self._limit, self._reserved, self._kept, self.spent
+        return Cost(
+            tokens=limit.tokens - spent.output_tokens - held.tokens - kept.tokens,
+            calls=limit.calls - spent.calls - held.calls - kept.calls,
+            usd=limit.usd - (spent.usd or 0.0) - held.usd - kept.usd,
+        )
 
     @property
     def deadline(self) -> float:

@@ -6,7 +6,7 @@ import asyncio
 import math
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -14,7 +14,8 @@ from thinkscale.answers import Classes
 from thinkscale.budget import Ledger
 from thinkscale.draws import Landing, Memory, Slots
 from thinkscale.engines.protocol import Engine, Price
-from thinkscale.types import Finish, Path, Trace, Usage
+from thinkscale.identity import prompt_name
+from thinkscale.types import Finish, Message, Path, Trace, Usage
 
 
 class Journal(Protocol):
@@ -58,6 +59,7 @@ class Desk:
     surplus: list[Trace] = field(default_factory=list)
     """Paid-for traces that the result does not rest on."""
     _slots: dict[int, Slots] = field(default_factory=dict)
+    _named: tuple[tuple[Message, ...], str] | None = None
 
     def warn(self, message: str) -> None:
         """Keep a warning for the outcome, once."""
@@ -85,12 +87,18 @@ class Desk:
         if self.journal:
             self.journal.record(trace, role)
 
+    def watched(self, landing: Landing[Trace], ledger: Ledger) -> AbstractAsyncContextManager[None]:
+        """A context in which what is in flight is aborted when the time of an account is up."""
+        return nullcontext() if math.isinf(ledger.deadline) else self._watched(landing, ledger)
+
+    def name_of(self, messages: tuple[Message, ...]) -> str:
+        """The name of a prompt; that of the one asked about last is remembered."""
+        if self._named is None or self._named[0] is not messages:
+            self._named = (messages, prompt_name(messages))
+        return self._named[1]
+
     @asynccontextmanager
-    async def watched(self, landing: Landing[Trace], ledger: Ledger) -> AsyncIterator[None]:
-        """Abort what is in flight when the time of an account is up."""
-        if math.isinf(ledger.deadline):
-            yield
-            return
+    async def _watched(self, landing: Landing[Trace], ledger: Ledger) -> AsyncIterator[None]:
         loop = asyncio.get_running_loop()
         timer: asyncio.TimerHandle
 

@@ -168,10 +168,7 @@ class Flight:
             if key in known:
                 self._down(index, known[key], replayed=True)
         try:
-            async for attempt in stamina.retry_context(on=_worth_retrying, attempts=ATTEMPTS, timeout=None):
-                with attempt:
-                    self._give_up_broken()
-                    await self._stream(self._missing())
+            await self._persist()
         except EngineError as error:
             for index in self._missing():
                 self._down(index, self._partial(index, Finish.error, str(error)))
@@ -179,20 +176,38 @@ class Flight:
             for index in self._missing():
                 self._down(index, self._partial(index, Finish.aborted))
 
+    async def _persist(self) -> None:
+        """Make the request, and again after a passing failure for the draws that it cost nothing."""
+        try:
+            return await self._stream(self._missing())
+        except EngineError as error:
+            first = error
+        async for attempt in stamina.retry_context(on=_worth_retrying, attempts=ATTEMPTS, timeout=None):
+            with attempt:
+                if attempt.num == 1:
+                    raise first
+                await self._stream(self._missing())
+
     async def _stream(self, wanted: Sequence[int]) -> None:
         if not wanted:
             return
-        request = replace(self.request, seeds=tuple(self.request.seeds[i] for i in wanted))
-        abort = Abort(parent=self.abort, renumbered=tuple(wanted))
-        async with aclosing(self.engine.stream(request, abort)) as chunks:
-            async for chunk in chunks:
-                index = wanted[chunk.index]
-                self.text[index] += chunk.text
-                self.tokens[index] += chunk.tokens
-                if self.news:
-                    self.news(index, chunk)
-                if chunk.completion is not None:
-                    self._down(index, chunk.completion)
+        request, abort = self.request, self.abort
+        if len(wanted) < request.n:
+            request = replace(request, seeds=tuple(request.seeds[i] for i in wanted))
+            abort = Abort(parent=abort, renumbered=tuple(wanted))
+        try:
+            async with aclosing(self.engine.stream(request, abort)) as chunks:
+                async for chunk in chunks:
+                    index = wanted[chunk.index]
+                    self.text[index] += chunk.text
+                    self.tokens[index] += chunk.tokens
+                    if self.news:
+                        self.news(index, chunk)
+                    if chunk.completion is not None:
+                        self._down(index, chunk.completion)
+        except EngineError:
+            self._give_up_broken()
+            raise
         if self._missing():
             raise EngineError("the engine ended its reply before every draw was complete", retryable=True)
 

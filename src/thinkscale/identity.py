@@ -34,6 +34,8 @@ def prompt_name(messages: Sequence[Message], tools: Sequence[object] = ()) -> st
 
 def text_name(segments: Sequence[Segment]) -> str:
     """The name of the text so far: what was written and by whom, not how it was tokenised."""
+    if not segments:
+        return ""
     return digest(*(part for s in segments for part in (s.origin.value, s.text)))
 
 

@@ -11,12 +11,12 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from thinkscale.answers import extract, marked
+from thinkscale.answers import extract
 from thinkscale.budget import Cost, Grant
 from thinkscale.desk import Event, priced
 from thinkscale.draws import Flight, Landing
 from thinkscale.engines.protocol import Abort, Capability, Chunk, Completion, Request
-from thinkscale.identity import prompt_name, request_name, seed_of, text_name
+from thinkscale.identity import request_name, seed_of, text_name
 from thinkscale.types import Answer, AnswerKind, Finish, Message, Origin, Path, Problem, Sampling, Segment, Trace
 
 if TYPE_CHECKING:
@@ -69,8 +69,12 @@ async def drawn(work: Work) -> AsyncGenerator[tuple[int, Trace], None]:
                 slots.give(places - (grant.draws if grant else 0))
                 if grant is None:
                     break
-                flights.create_task(_flight(work, range(at, at + grant.draws), grant, landing).run())
+                flight = _flight(work, range(at, at + grant.draws), grant, landing)
                 at += grant.draws
+                if at == len(starts):
+                    await flight.run()
+                else:
+                    flights.create_task(flight.run())
 
     try:
         async with session.desk.watched(landing, session.ledger), aclosing(landing.of(launch())) as landed:
@@ -93,7 +97,8 @@ async def solved(
         inner = session.nested(session.ledger.child(grant.each), path)
         try:
             outcome = await by.solve(problem, inner)
-            trace = outcome.best or Trace(prompt=problem.messages, path=path, finish=Finish.budget)
+            unmade = Trace(prompt=problem.messages, path=path, finish=Finish.budget)
+            trace = outcome.best or next(iter(outcome.traces), unmade)
             if trace.answer is not None:
                 session.ledger.release()
             landing.put(index, trace)
@@ -124,12 +129,12 @@ async def solved(
 def _flight(work: Work, which: range, grant: Grant, landing: Landing[Trace]) -> Flight:
     """One request for the starts at `which`, wired to the account, the journal and the waiting consumer."""
     session, start = work.session, work.starts[which[0]]
-    granted = replace(work.sampling, max_tokens=int(grant.each.tokens))
-    prompt, text = prompt_name(start.prompt), text_name(start.segments)
+    short = grant.each.tokens < work.cap
+    granted = replace(work.sampling, max_tokens=int(grant.each.tokens)) if short else work.sampling
+    prompt, text = session.desk.name_of(start.prompt), text_name(start.segments)
     seeds = tuple(seed_of(session.desk.seed, session.name, prompt, text, work.starts[i].path) for i in which)
     name = request_name(session.capabilities.model, prompt, text, granted, work.continuation)
     slots = session.desk.slots(session.engine)
-    short = (granted.max_tokens or 0) < work.cap
 
     def land(index: int, completion: Completion, replayed: bool) -> None:
         trace = continued(session, work.starts[which[index]], completion)
@@ -176,23 +181,20 @@ def continued(session: Session, start: Trace, completion: Completion) -> Trace:
         logprobs=completion.logprobs,
         model=session.capabilities.name or session.capabilities.model,
     )
-    trace = replace(
+    return replace(
         start,
         segments=(*start.segments, segment),
         finish=completion.finish,
         stop_string=completion.stop_string,
         error=completion.error,
+        answer=_answer(start.text + completion.text, completion.finish, session.kind),
     )
-    if completion.finish in (Finish.aborted, Finish.error):
-        return trace
-    return replace(trace, answer=_answer(trace, session.kind))
 
 
-def _answer(trace: Trace, kind: AnswerKind) -> Answer | None:
-    """A text that was cut off answers only by what it marks as its answer: its last number is a step on the way."""
-    if trace.finish not in COMPLETE and kind in (AnswerKind.math, AnswerKind.auto):
-        return marked(trace.text)
-    return extract(trace.text, kind)
+def _answer(text: str, finish: Finish, kind: AnswerKind) -> Answer | None:
+    if finish in (Finish.aborted, Finish.error):
+        return None
+    return extract(text, kind, truncated=finish not in COMPLETE)
 
 
 def request(work: Work, start: Trace, sampling: Sampling, seeds: tuple[int, ...]) -> Request:

@@ -18,7 +18,7 @@ from thinkscale.desk import Desk
 from thinkscale.engines.protocol import Capabilities, Capability, Engine, ThinkFormat
 from thinkscale.engines.think_formats import PLAIN
 from thinkscale.errors import CapabilityError
-from thinkscale.identity import prompt_name, text_name
+from thinkscale.identity import text_name
 from thinkscale.launch import Work, drawn, solved
 from thinkscale.prompts import render
 from thinkscale.types import AnswerKind, Finish, Logprobs, Message, Outcome, Path, Problem, Sampling, Trace
@@ -230,7 +230,7 @@ class Session:
         first = self._next(start, n)
         paths = [(*self.path, first + j) for j in range(n)]
         if by is None:
-            starts = [replace(start, path=path) for path in paths]
+            starts = [Trace(prompt=start.prompt, path=path) for path in paths]
             return drawn(Work(session=self, starts=starts, sampling=self._with(sampling), until=until))
         problem = what if isinstance(what, Problem) else Problem(messages=start.prompt, answer_kind=self.kind)
         return solved(self._copy(sampling=self._with(sampling)), problem, by, paths)
@@ -245,7 +245,7 @@ class Session:
 
     def _next(self, trace: Trace, n: int) -> int:
         """Number of the next draw from this very place: asking twice for the same thing gives other draws."""
-        place = (prompt_name(trace.prompt), text_name(trace.segments), trace.path)
+        place = (self.desk.name_of(trace.prompt), text_name(trace.segments), trace.path)
         turn = self._turns.get(place, 0)
         self._turns[place] = turn + n
         return turn
@@ -259,8 +259,7 @@ class Session:
 
     def _with(self, sampling: dict[str, object]) -> Sampling:
         given = {name: value for name, value in sampling.items() if value is not None}
-        changed = replace(self._defaults, **given)  # type: ignore[arg-type]
-        return replace(changed, max_tokens=changed.max_tokens or DEFAULT_MAX_TOKENS)
+        return replace(self._defaults, **{"max_tokens": self.cap, **given})  # type: ignore[arg-type]
 
     async def _agreed(self, traces: list[Trace], new: Trace) -> list[Trace]:
         """The traces and one more, every answer under the label of its equivalence class."""

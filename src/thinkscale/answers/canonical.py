@@ -215,7 +215,10 @@ def _words_key(text: str) -> str:
 
 def _choice_key(text: str) -> str:
     m = _CHOICE.match(text[:MAX_LENGTH])
-    return m[1].upper() if m else _stable(_words_key, text)
+    if m:
+        return m[1].upper()
+    words = _stable(_words_key, text)
+    return words if words == text else _choice_key(words)
 
 
 def _json_key(text: str) -> str:

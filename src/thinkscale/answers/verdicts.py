@@ -21,6 +21,7 @@ import sys
 import zlib
 from collections.abc import Callable, Iterator
 from functools import lru_cache
+from importlib import import_module
 
 _SOFT_SECONDS = 2
 """Alarm of one parse and of one comparison; the parent's limit on the pair is the hard one."""
@@ -86,8 +87,7 @@ def _math_verify() -> Judge:
 def _value(formula: object) -> complex | None:
     # Where a formula leads at one arbitrary point. Equal formulas lead to the same place, so a difference settles in
     # microseconds what simplification needs milliseconds for; agreement settles nothing.
-    import sympy  # noqa: PLC0415 - comes with the extra
-
+    sympy = import_module("sympy")
     slow = (sympy.Sum, sympy.Product, sympy.Integral, sympy.Limit, sympy.Derivative, sympy.factorial)
     if not isinstance(formula, sympy.Expr) or formula.has(*slow):
         return None

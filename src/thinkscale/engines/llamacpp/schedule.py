@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from thinkscale.engines.llamacpp.binding import Context, Floats
 from thinkscale.engines.llamacpp.cells import Cells, Strand
 from thinkscale.engines.llamacpp.draws import DEFAULT_TOKENS, Draw, Item, Job, pack, prepare
 from thinkscale.engines.llamacpp.model import Model
+from thinkscale.engines.llamacpp.runtime import Context, Floats
 from thinkscale.engines.llamacpp.sampling import Rule, Sampler
 from thinkscale.engines.protocol import Chunk, Completion
 from thinkscale.errors import ContextError
@@ -149,6 +149,7 @@ class Scheduler:
             self._fail(step, code)
             return
         logits = self._context.logits(step.rows) if step.rows else np.empty((0, self._sampler.vocabulary), np.float32)
+        self._cells.charge(step.rows)
         for draw in step.draws:
             self._cells.grow(draw.held, draw.tokens[-1:])
         for piece in step.pieces:
@@ -279,7 +280,7 @@ class Scheduler:
                 tokens=0,
                 token_ids=tuple(job.continuation) if whole else (),
                 logprobs=pack(job.scored, sampling, LogprobSpace.raw, self._sampler.vocabulary),
-                usage=job.bill(0),
+                usage=job.bill(index, 0),
                 error=error,
             )
             self._deliver(job, Chunk(index, completion=completion))

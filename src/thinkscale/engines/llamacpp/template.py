@@ -19,7 +19,7 @@ from jinja2 import Template, TemplateError
 from jinja2.ext import loopcontrols
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from thinkscale.engines.llamacpp.binding import Weights
+from thinkscale.engines.llamacpp.runtime import Weights
 from thinkscale.engines.llamacpp.text import Speller
 from thinkscale.engines.protocol import Request
 from thinkscale.errors import CapabilityError, EngineError
@@ -73,7 +73,7 @@ class Prompts:
     def _messages(self, request: Request) -> list[int]:
         fields = [{**m.extra, "role": m.role, "content": _text_of(m)} for m in request.messages]
         plain = self.render(fields, request.tools)
-        texts = [f["content"] for f in fields] + [f["role"] for f in fields]
+        texts = [text for m, f in zip(request.messages, fields, strict=True) for text in (m.role, str(f["content"]))]
         if self._control is None or not any(self._control.search(text) for text in texts):
             ids = list(self._plain(plain))
         else:
@@ -82,15 +82,15 @@ class Prompts:
             ids.insert(0, self._weights.bos)
         return ids
 
-    def _apart(self, fields: list[dict[str, str]], plain: str, tools: Sequence[object]) -> list[int]:
+    def _apart(self, fields: Sequence[dict[str, object]], plain: str, tools: Sequence[object]) -> list[int]:
         """Tokenise with the messages kept apart from the template: render marks in their place and put them back."""
         nonce = secrets.token_hex(8)
         marked = [{**f, "content": f"{nonce}{i}x"} for i, f in enumerate(fields)]
         parts = re.split(f"{nonce}([0-9]+)x", self.render(marked, tools))
         for form in (str, str.strip):
-            contents = [form(f["content"]) for f in fields]
+            contents = [form(str(f["content"])) for f in fields]
             pieces = [contents[int(p)] if at % 2 else p for at, p in enumerate(parts)]
-            if "".join(pieces) == plain and not any(self._forges(f["role"]) for f in fields):
+            if "".join(pieces) == plain and not any(self._forges(str(f["role"])) for f in fields):
                 return self._join(pieces)
         raise EngineError(
             "a message spells one of the model's control tokens, and this chat template rewrites messages so that the"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 from collections.abc import Sequence
 
-from thinkscale.engines.llamacpp.binding import Weights
+from thinkscale.engines.llamacpp.runtime import Weights
 
 _ANCHORS = ("\n", "a", " ")
 

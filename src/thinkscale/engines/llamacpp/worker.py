@@ -11,9 +11,9 @@ import logging
 import threading
 from dataclasses import dataclass
 
-from thinkscale.engines.llamacpp.binding import Context
 from thinkscale.engines.llamacpp.draws import Item, Job
 from thinkscale.engines.llamacpp.model import Model
+from thinkscale.engines.llamacpp.runtime import Context
 from thinkscale.engines.llamacpp.schedule import BATCH, Scheduler
 from thinkscale.errors import EngineError
 
@@ -48,6 +48,7 @@ class Worker:
         self._inbox: list[Job] = []
         self._closing = False
         self._thread: threading.Thread | None = None
+        self._scheduler: Scheduler | None = None
         self._outbox: dict[asyncio.AbstractEventLoop, dict[Job, list[Item]]] = {}
 
     def submit(self, job: Job) -> None:
@@ -61,6 +62,12 @@ class Worker:
                 self._thread = threading.Thread(target=self._run, name="thinkscale-llamacpp", daemon=True)
                 self._thread.start()
             self._wake.notify()
+
+    @property
+    def busy(self) -> bool:
+        """Whether any request is in flight or waiting."""
+        with self._wake:
+            return bool(self._inbox) or bool(self._scheduler and self._scheduler.jobs)
 
     def close(self) -> None:
         """Stop after the step in progress and free context and weights; harmless when repeated."""
@@ -82,6 +89,7 @@ class Worker:
             return
         size = self._size
         scheduler = Scheduler(self._model, context, slots=size.slots, sequences=size.sequences, post=self._post)
+        self._scheduler = scheduler
         try:
             while self._collect(scheduler):
                 try:
@@ -98,7 +106,9 @@ class Worker:
     def _open(self) -> Context:
         size, weights = self._size, self._model.weights
         if not weights.forkable:
-            raise EngineError("this model keeps a recurrent or encoder state that draws cannot share: use another model")
+            raise EngineError(
+                "this model keeps a recurrent or encoder state that draws cannot share: use another model"
+            )
         return Context(weights, cells=size.cells, sequences=size.sequences, threads=size.threads, batch=BATCH)
 
     def _give_up(self, error: EngineError) -> None:

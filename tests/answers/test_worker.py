@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import os
+import signal
+import subprocess
+import sys
+import warnings
+
+import pytest
+
+from thinkscale.answers import worker as module
+from thinkscale.answers.worker import MAX_CHARACTERS, Worker, shared
+
+pytest.importorskip("math_verify")
+
+EQUAL = (r"$\frac{1}{2}$", "$0.5$")
+DIFFERENT = ("$x$", "$y$")
+
+
+def alive(pid: int | None) -> bool:
+    try:
+        os.kill(pid or 0, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+async def test_verdicts_come_back_in_the_order_asked():
+    assert await shared()([EQUAL, DIFFERENT, EQUAL]) == [True, False, True]
+    assert await shared()([]) == []
+
+
+async def test_many_tasks_share_one_child_and_none_gets_the_reply_of_another():
+    async def ask(i: int) -> bool:
+        pairs = [(f"${i}x$", f"${i + j}x$") for j in range(3)]
+        return await shared()(pairs) == [True, False, False]
+
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(ask(i)) for i in range(1, 30)]
+    assert all(task.result() for task in tasks)
+
+
+def test_event_loops_that_follow_each_other_each_have_a_child_that_ends_with_its_loop():
+    async def ask() -> int | None:
+        assert await shared()([EQUAL]) == [True]
+        return shared().pid
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        pids = [asyncio.run(ask()) for _ in range(2)]
+        gc.collect()
+    assert len(set(pids)) == 2
+    assert not any(alive(pid) for pid in pids)
+
+
+async def test_a_closed_worker_leaves_no_process_and_starts_again_when_asked():
+    worker = Worker()
+    assert await worker([EQUAL]) == [True]
+    pid = worker.pid
+    await worker.aclose()
+    assert not alive(pid)
+    assert worker.pid is None
+    assert await worker([EQUAL]) == [True]
+    await worker.aclose()
+
+
+async def test_a_pair_that_takes_too_long_is_not_equal_and_costs_only_itself(monkeypatch: pytest.MonkeyPatch, tmp_path):
+    program = tmp_path / "slow.py"
+    program.write_text(
+        "import json, sys, time\n"
+        "print('{\"ready\": true}', flush=True)\n"
+        "for line in sys.stdin:\n"
+        "    a, b = json.loads(line)\n"
+        "    time.sleep(60 if a == 'slow' else 0)\n"
+        "    print(json.dumps({'equal': a == b}), flush=True)\n"
+    )
+    monkeypatch.setattr(module, "_PROGRAM", str(program))
+    worker = Worker(seconds=0.5)
+    assert await worker([("a", "a"), ("slow", "slow"), ("b", "b"), ("b", "c")]) == [True, False, True, False]
+    await worker.aclose()
+
+
+async def test_a_child_that_dies_is_replaced():
+    worker = Worker()
+    assert await worker([EQUAL]) == [True]
+    assert worker.pid is not None
+    os.kill(worker.pid, signal.SIGKILL)
+    await asyncio.sleep(0.1)
+    await worker([EQUAL])
+    assert await worker([EQUAL]) == [True]
+    await worker.aclose()
+
+
+async def test_a_cancelled_question_does_not_shift_the_replies():
+    worker = Worker()
+    assert await worker([EQUAL]) == [True]
+    task = asyncio.create_task(worker([(r"$\sin^2(x)+\cos^2(x)$", "$1$")]))
+    await asyncio.sleep(0.002)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert await worker([DIFFERENT, EQUAL]) == [False, True]
+    await worker.aclose()
+
+
+async def test_a_text_that_is_too_long_never_reaches_the_child():
+    worker = Worker()
+    assert await worker([("1" * (MAX_CHARACTERS + 1), "1")]) == [False]
+    assert worker.pid is None
+
+
+async def test_hostile_formulas_are_survived():
+    worker = Worker()
+    hostile = [
+        ("$" + "(" * 1500 + "$", "$1$"),
+        ("\ud800", "$1$"),
+        ("$\\frac{1}{0}$", "$\\infty$"),
+        ("", ""),
+        ("\n", "$2$"),
+    ]
+    assert len(await worker(hostile)) == len(hostile)
+    assert await worker([EQUAL]) == [True]
+    await worker.aclose()
+
+
+def test_the_child_ends_when_its_input_does():
+    lines = json.dumps(list(EQUAL)) + "\n"
+    done = subprocess.run(
+        [sys.executable, "-P", module._PROGRAM], input=lines, capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout.splitlines() == ['{"ready": true}', '{"equal": true}']
+
+
+async def test_without_math_verify_nothing_is_equal_and_no_process_starts(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "find_spec", lambda name: None)
+    worker = Worker()
+    assert await worker([EQUAL]) == [False]
+    assert worker.pid is None

@@ -1,0 +1,1 @@
+"""What a third party ships: one file per component, found through entry points."""
