@@ -14,7 +14,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 from thinkscale.errors import BudgetError
 from thinkscale.types import Usage
@@ -76,7 +76,8 @@ class Budget:
 
     def __str__(self) -> str:
         return ",".join(
-            f"{name}={value:g}" if value < 1e6 else f"{name}={value}" for name, value in self.limits().items()
+            f"{name}={value:g}" if float(f"{value:g}") == value < 1e6 else f"{name}={value}"
+            for name, value in self.limits().items()
         )
 
     def __repr__(self) -> str:
@@ -90,6 +91,8 @@ class Cost:
     tokens: float = 0
     calls: float = 0
     usd: float = 0.0
+    prompt_usd: float | None = None
+    """The part of `usd` that is due before the first token, for one call; `None` for work that minds its own money."""
 
     def __add__(self, other: Cost) -> Cost:
         return Cost(tokens=self.tokens + other.tokens, calls=self.calls + other.calls, usd=self.usd + other.usd)
@@ -131,7 +134,7 @@ class Ledger:
         self.started = time.monotonic()
         self.in_flight = 0
         self.refused = False
-        """Whether anything was denied or cut down for want of budget."""
+        """Whether anything was denied for want of budget."""
         self._reserved = Cost()
         self._queue: deque[_Turn] = deque()
         self._limit = _as_cost(budget)
@@ -160,7 +163,7 @@ class Ledger:
     def exhausted(self) -> bool:
         """Whether nothing more can be drawn."""
         left = self.left
-        return left.tokens < 1 or left.calls < 1 or left.usd < 0 or time.monotonic() >= self.deadline
+        return self.refused or left.tokens < 1 or left.calls < 1 or left.usd < 0 or time.monotonic() >= self.deadline
 
     async def admit(self, each: Cost, draws: int = 1) -> Grant | None:
         """Reserve as many of `draws` equal pieces of work as fit now; wait while fewer than one fits.
@@ -192,9 +195,9 @@ class Ledger:
             return self._reserve(Grant(fit, each))
         if self.in_flight:
             return None
-        self.refused = True
-        partial = each.clip(left)
-        if partial.tokens < min(1, each.tokens) or partial.calls < 1 or partial.usd < 0:
+        partial = _affordable(each, left)
+        if partial.tokens < min(1, each.tokens) or partial.calls < 1 or partial.usd < (each.prompt_usd or 0):
+            self.refused = True
             return None
         return self._reserve(Grant(1, partial))
 
@@ -215,6 +218,8 @@ class Ledger:
         """A nested account that may spend `grant`, already reserved here, within its own `budget`."""
         own = budget or Budget()
         limits = _finite(grant)
+        if math.isinf(self._limit.usd):
+            limits.pop("usd", None)
         for name, value in own.limits().items():
             limits[name] = min(value, limits.get(name, math.inf))
         return Ledger(Budget(**limits), deadline=self.deadline)  # type: ignore[arg-type]
@@ -264,6 +269,15 @@ def _pieces(left: Cost, each: Cost, draws: int) -> int:
         elif have < 0:
             return 0
     return fits
+
+
+def _affordable(each: Cost, left: Cost) -> Cost:
+    """The part of a cost that is left; a call that is short of money may generate as much less as it is short."""
+    part = each.clip(left)
+    if each.prompt_usd is None or part.usd >= each.usd:
+        return part
+    share = (part.usd - each.prompt_usd) / (each.usd - each.prompt_usd) if each.usd > each.prompt_usd else 0.0
+    return replace(part, tokens=min(part.tokens, math.floor(each.tokens * share)))
 
 
 def _as_cost(budget: Budget) -> Cost:

@@ -240,7 +240,9 @@ def _starved(session: Session, outcome: Outcome) -> bool:
 def _bill(outcome: Outcome, session: Session) -> dict[str, object]:
     failed = [t for t in outcome.traces if t.finish is Finish.error]
     if failed:
-        session.warn(f"{len(failed)} of {len(outcome.traces)} attempts failed: {failed[0].error}")
+        session.warn(
+            f"{len(failed)} of {len(outcome.traces)} attempts failed: {failed[0].error or 'the engine gave no reason'}"
+        )
     if outcome.traces and len(failed) == len(outcome.traces):
         stopped = Stopped.error
     elif _starved(session, outcome):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import Generic, Protocol, TypeVar
@@ -60,6 +60,7 @@ class Slots:
                 raise
         taken = min(wanted, self.free)
         self.free -= taken
+        self._call()
         return taken
 
     def give(self, places: int) -> None:
@@ -89,19 +90,26 @@ class Landing(Generic[T]):
         self.surplus: list[T] = []
         self._arrived: asyncio.Queue[tuple[int, T] | None] = asyncio.Queue()
         self._admitting = False
+        self._caught_up = asyncio.Event()
 
     def put(self, index: int, result: T) -> None:
         """Deliver one result."""
+        if not self.abort.everything:
+            self._caught_up.clear()
         self._arrived.put_nowait((index, result))
+
+    async def looked_at(self) -> None:
+        """Wait until the consumer has seen everything that is down: it may not want any more."""
+        await self._caught_up.wait()
 
     async def unless_over(self, admission: Coroutine[None, None, A]) -> A | None:
         """Wait to be admitted, or give up with `None` once the consumer has left."""
-        if self.abort.everything:
-            admission.close()
-            return None
         self._admitting = True
         try:
-            return await admission
+            await self.looked_at()
+            if not self.abort.everything:
+                return await admission
+            return None
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if not self.abort.everything or task is None:
@@ -110,6 +118,7 @@ class Landing(Generic[T]):
             return None
         finally:
             self._admitting = False
+            admission.close()
 
     async def of(
         self, launch: Coroutine[None, None, None], patience: float = GRACE
@@ -121,20 +130,31 @@ class Landing(Generic[T]):
         launching = asyncio.create_task(launch)
         launching.add_done_callback(lambda _: self._arrived.put_nowait(None))
         try:
-            while (arrived := await self._arrived.get()) is not None:
+            while (arrived := await self._next()) is not None:
                 yield arrived
-            await launching
+            try:
+                await launching
+            except BaseExceptionGroup as failures:
+                raise _first(failures) from None
         finally:
             await self._end(launching, patience)
 
+    async def _next(self) -> tuple[int, T] | None:
+        if self._arrived.empty():
+            self._caught_up.set()
+        return await self._arrived.get()
+
     async def _end(self, launching: asyncio.Task[None], patience: float) -> None:
         self.abort.everything = True
+        self._caught_up.set()
         if self._admitting:
             launching.cancel()
         if not launching.done():
             await asyncio.wait({launching}, timeout=patience)
             launching.cancel()
             await asyncio.wait({launching})
+        if not launching.cancelled():
+            launching.exception()  # marked as seen: what was not needed any more may fail unheard
         while not self._arrived.empty():
             if (arrived := self._arrived.get_nowait()) is not None:
                 self.surplus.append(arrived[1])
@@ -151,6 +171,8 @@ class Flight:
     memory: Memory | None
     land: Callable[[int, Completion, bool], None]
     """Called once per draw with its index, its completion, and whether that was replayed from memory."""
+    looked_at: Callable[[], Awaitable[None]]
+    """Waits until the consumer has seen what landed."""
     news: Callable[[int, Chunk], None] | None = None
     """Called with the index of a draw and every piece of it that arrives."""
     text: list[str] = field(init=False)
@@ -163,10 +185,8 @@ class Flight:
 
     async def run(self) -> None:
         """Bring every draw down: replayed, complete, failed, or cut off where a cancellation found it."""
-        known = self.memory.recall(self.keys) if self.memory else {}
-        for index, key in enumerate(self.keys):
-            if key in known:
-                self._down(index, known[key], replayed=True)
+        if self.memory:
+            await self._replay(self.memory.recall(self.keys))
         try:
             await self._persist()
         except EngineError as error:
@@ -175,6 +195,23 @@ class Flight:
         finally:
             for index in self._missing():
                 self._down(index, self._partial(index, Finish.aborted))
+
+    async def _replay(self, known: Mapping[str, Completion]) -> None:
+        """Land what was paid for. A draw that was aborted counts as such only where it would be aborted again."""
+        cut = {i: c for i, key in enumerate(self.keys) if (c := known.get(key)) and c.finish is Finish.aborted}
+        for index, key in enumerate(self.keys):
+            if key in known and index not in cut:
+                self._down(index, known[key], replayed=True)
+            elif index in cut and self.news:
+                self.text[index] = cut[index].text
+                self.news(index, Chunk(index, "", 0))
+                self.text[index] = ""
+        if self.landed:
+            await self.looked_at()
+        for index in self._missing():
+            if index in self.abort:
+                unmade = Completion(text="", finish=Finish.aborted, tokens=0)
+                self._down(index, cut.get(index, unmade), replayed=index in cut)
 
     async def _persist(self) -> None:
         """Make the request, and again after a passing failure for the draws that it cost nothing."""
@@ -205,11 +242,11 @@ class Flight:
                         self.news(index, chunk)
                     if chunk.completion is not None:
                         self._down(index, chunk.completion)
+            if self._missing():
+                raise EngineError("the engine ended its reply before every draw was complete", retryable=True)
         except EngineError:
             self._give_up_broken()
             raise
-        if self._missing():
-            raise EngineError("the engine ended its reply before every draw was complete", retryable=True)
 
     def _give_up_broken(self) -> None:
         """A draw that failed half-way has spent its tokens, so it stays in the pool as it is: failures are data."""
@@ -228,9 +265,14 @@ class Flight:
 
     def _down(self, index: int, completion: Completion, *, replayed: bool = False) -> None:
         self.landed.add(index)
-        if self.memory and not replayed and completion.finish not in (Finish.aborted, Finish.error):
+        if self.memory and not replayed and completion.usage.calls and completion.finish is not Finish.error:
             self.memory.remember(self.keys[index], completion)
         self.land(index, completion, replayed)
+
+
+def _first(failure: BaseException) -> BaseException:
+    """The first failure of a group of tasks: it is what ended the others."""
+    return _first(failure.exceptions[0]) if isinstance(failure, BaseExceptionGroup) else failure
 
 
 def _worth_retrying(error: Exception) -> bool | float:

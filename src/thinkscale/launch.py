@@ -47,8 +47,10 @@ class Work:
         price = self.session.capabilities.price
         if price is None:
             return Cost(tokens=self.cap, calls=1)
-        longest = max(self.session.engine.count(request(self, s, self.sampling, (0,))) for s in self.starts[:1])
-        return Cost(tokens=self.cap, calls=1, usd=(longest * price.input + self.cap * price.output) / 1e6)
+        different = {(id(s.prompt), id(s.segments)): s for s in self.starts}.values()
+        longest = max(self.session.engine.count(request(self, s, self.sampling, (0,))) for s in different)
+        prompt = longest * price.input / 1e6
+        return Cost(tokens=self.cap, calls=1, usd=prompt + self.cap * price.output / 1e6, prompt_usd=prompt)
 
 
 async def drawn(work: Work) -> AsyncGenerator[tuple[int, Trace], None]:
@@ -90,7 +92,7 @@ async def solved(
 ) -> AsyncGenerator[tuple[int, Trace], None]:
     """Attempts made by another method, each within an account reserved for it."""
     landing: Landing[Trace] = Landing()
-    each = by.ceiling(session.cap)
+    each = _with_money(session, problem, by.ceiling(session.cap))
     width = asyncio.Semaphore(session.desk.concurrency or max(1, len(paths)))
 
     async def attempt(index: int, path: Path, grant: Grant) -> None:
@@ -101,6 +103,7 @@ async def solved(
             trace = outcome.best or next(iter(outcome.traces), unmade)
             if trace.answer is not None:
                 session.ledger.release()
+            session.ledger.refused |= inner.ledger.refused
             landing.put(index, trace)
         finally:
             session.ledger.settle(grant.each, inner.ledger.spent)
@@ -124,6 +127,15 @@ async def solved(
     finally:
         for trace in landing.surplus:
             session.desk.drop(trace, session.name)
+
+
+def _with_money(session: Session, problem: Problem, ceiling: Cost) -> Cost:
+    """The ceiling of a method with its price: every call may read the prompt and all that was written before it."""
+    price = session.capabilities.price
+    if price is None:
+        return ceiling
+    read = session.engine.count(Request(messages=problem.messages)) + ceiling.tokens
+    return replace(ceiling, usd=(ceiling.calls * read * price.input + ceiling.tokens * price.output) / 1e6)
 
 
 def _flight(work: Work, which: range, grant: Grant, landing: Landing[Trace]) -> Flight:
@@ -154,6 +166,7 @@ def _flight(work: Work, which: range, grant: Grant, landing: Landing[Trace]) -> 
         abort=Abort(parent=landing.abort),
         memory=session.desk.memory,
         land=land,
+        looked_at=landing.looked_at,
     )
     if work.until or session.desk.observe:
         flight.news = lambda index, chunk: _heard(work, work.starts[which[index]], flight, index, chunk)

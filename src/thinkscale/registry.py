@@ -102,7 +102,10 @@ def lookup(kind: str, name: str) -> type:
     if name not in known:
         raise SpecError(f"unknown {kind} `{name}`{nearest(name, known)}")
     module, _, attribute = known[name].partition(":")
-    found = getattr(importlib.import_module(module), attribute)
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise SpecError(f"{kind} `{name}` cannot be loaded from `{known[name]}`: {error}") from error
     if not isinstance(found, type):
         raise SpecError(f"`{known[name]}` registered as {kind} `{name}` is not a class")
     return found
@@ -169,7 +172,7 @@ def components(root: object) -> Iterator[object]:
 
 def _numbered(call: Call, kind: str) -> tuple[str, tuple[tuple[str, object], ...]]:
     """`ahead-by-4` is short for `ahead-by-k(k=4)`."""
-    match = re.fullmatch(r"(.+)-(\d+)", call.name)
+    match = re.fullmatch(r"(.+)-(\d{1,9})", call.name)
     if match and f"{match[1]}-k" in BUILT_IN[kind]:
         return f"{match[1]}-k", (("k", int(match[2])), *call.fields)
     return call.name, call.fields
@@ -181,13 +184,13 @@ _SCALARS = {"int": (int,), "float": (int, float), "bool": (bool,), "str": (str, 
 def _value(value: object, annotation: str, where: str) -> object:
     """Turn a parsed value into what a field annotated so takes."""
     kind = next((k for t, k in KIND_OF_TYPE.items() if re.search(rf"\b{t}\b", annotation)), None)
-    if isinstance(value, list):
+    if isinstance(value, list) and re.search("tuple|list|Sequence", annotation, re.IGNORECASE):
         return tuple(_value(v, annotation, where) for v in value)
     if kind and isinstance(value, Call):
         return build(value, kind)
     allowed = tuple(t for name, types in _SCALARS.items() if re.search(rf"\b{name}\b", annotation) for t in types)
-    misfit = not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed)
-    if (value is None and "None" not in annotation) or (value is not None and allowed and misfit):
+    misfit = isinstance(value, list) or kind or not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed)
+    if (value is None and not re.search("None|Optional", annotation)) or (value is not None and (allowed or kind) and misfit):
         raise SpecError(f"`{where}` takes {annotation.replace(' | None', '')}, not `{_literal(value)}`")
     if isinstance(value, Call):
         if value.fields:
@@ -227,7 +230,7 @@ _TOKEN = re.compile(
 )
 _WORDS: dict[str, object] = {"true": True, "false": False, "none": None, "True": True, "False": False, "None": None}
 _ESCAPES = {"n": "\n", "t": "\t"}
-_LONGEST, _DEEPEST = 10_000, 50
+_LONGEST, _DEEPEST, _LONGEST_NUMBER = 10_000, 50, 400
 
 
 class _Reader:
@@ -264,6 +267,8 @@ class _Reader:
     def _value(self) -> object:
         kind, word = self._next("a value")
         if kind == "number":
+            if len(word) > _LONGEST_NUMBER:
+                raise SpecError(f"a number of {len(word)} digits is too long: the limit is {_LONGEST_NUMBER}")
             return int(word) if re.fullmatch(r"[-+]?\d+", word) else float(word)
         if kind == "string":
             return re.sub(r"\\(.)", lambda m: _ESCAPES.get(m[1], m[1]), word[1:-1], flags=re.DOTALL)

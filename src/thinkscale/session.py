@@ -67,7 +67,7 @@ class Session:
         self.enough = False
         """Whether a stop rule ended a `sample` of this session early."""
         self._defaults = sampling or Sampling()
-        self._turns: dict[tuple[str, str, Path], int] = {}
+        self._turns: dict[tuple[str, str, str, Path], int] = {}
 
     @property
     def capabilities(self) -> Capabilities:
@@ -179,9 +179,8 @@ class Session:
         sampling = replace(self._defaults, max_tokens=0, logprobs=self._defaults.logprobs or 0)
         work = Work(session=self, starts=[start], sampling=sampling, continuation=continuation)
         async with aclosing(drawn(work)) as scored:
-            async for _, trace in scored:
-                return trace.segments[-1].logprobs
-        return None
+            found = [trace.segments[-1].logprobs async for _, trace in scored]
+        return found[0] if found else None
 
     def role(self, name: str) -> Session:
         """The engine that plays a role (`judge`, `draft`, `reward`), on the same ledger; this one if none was named."""
@@ -245,7 +244,7 @@ class Session:
 
     def _next(self, trace: Trace, n: int) -> int:
         """Number of the next draw from this very place: asking twice for the same thing gives other draws."""
-        place = (self.desk.name_of(trace.prompt), text_name(trace.segments), trace.path)
+        place = (self.name, self.desk.name_of(trace.prompt), text_name(trace.segments), trace.path)
         turn = self._turns.get(place, 0)
         self._turns[place] = turn + n
         return turn
@@ -277,7 +276,9 @@ class Session:
         parts = {"name": self.name, "path": self.path, "kind": self.kind, "sampling": self._defaults, **changes}
         engine = cast(Engine, parts.pop("engine", self.engine))
         ledger = cast(Ledger, parts.pop("ledger", self.ledger))
-        return Session(engine, ledger, self.desk, **parts)  # type: ignore[arg-type]
+        copy = Session(engine, ledger, self.desk, **parts)  # type: ignore[arg-type]
+        copy._turns = self._turns
+        return copy
 
 
 def _relabelled(trace: Trace, classes: Classes) -> Trace:

@@ -11,9 +11,10 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Annotated
 
 from platformdirs import user_data_path
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from thinkscale.errors import SettingsError
 from thinkscale.registry import nearest
@@ -35,9 +36,9 @@ class Settings:
     budget: str = ""
     """Such as `tokens=2000,seconds=30`; empty means no limit."""
     seed: int = 0
-    max_tokens: int = 512
+    max_tokens: Annotated[int, Field(ge=1)] = 512
     """Cap of one call."""
-    concurrency: int | None = None
+    concurrency: Annotated[int | None, Field(ge=1)] = None
     """Draws in flight at once; `None` leaves it to the engine, 1 is serial."""
     store: str = ""
     """File of the run store; empty means `runs.db` in the data folder, `none` keeps no record."""
@@ -91,7 +92,7 @@ def _file(folder: Path) -> tuple[str, dict[str, object]]:
             continue
         try:
             found: object = tomllib.loads(path.read_text(encoding="utf-8"))
-        except (tomllib.TOMLDecodeError, OSError) as error:
+        except (ValueError, OSError) as error:
             if name == "pyproject.toml":
                 continue
             raise SettingsError(f"`{path}` cannot be read: {error}") from None

@@ -2,6 +2,6 @@
 
 from thinkscale.answers.canonical import canonical, is_number
 from thinkscale.answers.equivalence import Classes, Judge, same
-from thinkscale.answers.extract import extract, kind_of, marked
+from thinkscale.answers.extract import extract, kind_of
 
-__all__ = ["Classes", "Judge", "canonical", "extract", "is_number", "kind_of", "marked", "same"]
+__all__ = ["Classes", "Judge", "canonical", "extract", "is_number", "kind_of", "same"]

@@ -98,7 +98,8 @@ class Tabular:
     def count(self, request: Request) -> int:
         """Words of the messages and tokens of the prefix."""
         words = sum(len(str(m.content).split()) for m in request.messages)
-        return words + sum(len(s.token_ids) or len(self._known(s.text)) for s in request.prefix)
+        given = len(self._known(request.continuation or ""))
+        return words + given + sum(len(s.token_ids) or len(self._known(s.text)) for s in request.prefix)
 
     async def stream(self, request: Request, abort: Abort | None = None) -> AsyncGenerator[Chunk, None]:
         """Draw from the chain, continuing from the last token of the prefix."""
@@ -138,10 +139,10 @@ class Tabular:
 
     def _scored(self, last: str, request: Request, prompt: int) -> Completion:
         tokens = self.tokens(request.continuation or "")
-        before = [last, *tokens[:-1]]
-        chosen = tuple(self._logits(a)[self._ids[b]] for a, b in zip(before, tokens, strict=True))
+        before = [last, *tokens]
+        chosen = tuple(self._logits(a)[self._ids[b]] for a, b in zip(before, tokens, strict=False))
         signals = Logprobs(space=LogprobSpace.raw, chosen=chosen, vocab=len(self.vocabulary))
-        usage = Usage(calls=1, input_tokens=prompt + len(tokens))
+        usage = Usage(calls=1, input_tokens=prompt)
         return Completion(
             text=request.continuation or "", finish=Finish.length, tokens=0, logprobs=signals, usage=usage
         )

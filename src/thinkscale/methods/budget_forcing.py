@@ -56,7 +56,8 @@ class BudgetForcing:
         while True:
             least = max(int(thought > 0), self.min_thinking - thought)
             trace = yield go(inject, max_tokens=left, min_tokens=min(least, left), stop=think.ends)
-            left, thought = left - trace.segments[-1].tokens, thought + trace.segments[-1].tokens
+            took = max(1, trace.segments[-1].tokens)  # an engine that says nothing at all must not be nudged for ever
+            left, thought = left - took, thought + took
             cut = trace.finish is Finish.length or left <= 0
             if cut or (waits == 0 and thought >= self.min_thinking):
                 break

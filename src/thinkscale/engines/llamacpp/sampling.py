@@ -210,6 +210,8 @@ def _invert(weights: Floats, blocks: Doubles, uniform: float) -> int:
 def survivors(weights: Floats, rule: Rule, blocks: int) -> Ids:
     """Ids that top-k, then top-p, then min-p leave over, likeliest first; equal weights keep vocabulary order."""
     ids = _floor(weights, rule, blocks)
+    if not len(ids):
+        return ids
     ids = ids[np.argsort(-weights[ids], kind="stable")]
     if rule.top_k:
         ids = ids[: rule.top_k]
@@ -229,7 +231,10 @@ def _floor(weights: Floats, rule: Rule, blocks: int) -> Ids:
     weigh less than 1 - p together, so none is in the nucleus. At least k blocks hold a token as large as the k-th
     largest block maximum, so none below it is among the k largest.
     """
-    bound = max(float(np.finfo(np.float32).tiny), rule.min_p)
+    bound = float(np.finfo(np.float32).tiny)
+    if rule.top_p >= 1.0 or not rule.top_k:
+        # Behind a top-k, the share that top-p keeps is of those k: min-p may not take any of them away before.
+        bound = max(bound, rule.min_p)
     if rule.top_p < 1.0 and not rule.top_k:
         bound = max(bound, (1.0 - rule.top_p) / len(weights) * float(weights.sum()) * 0.999)
     if 0 < rule.top_k <= blocks:
