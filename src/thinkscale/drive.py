@@ -87,6 +87,6 @@ async def drive(llm: Session, trace: Trace, policy: Policy, **sampling: object) 
 
 
 async def _step(llm: Session, trace: Trace, action: Go | Probe, sampling: Mapping[str, object]) -> Trace:
-    settings = {**sampling, **action.sampling}
+    settings = {**sampling, **action.sampling, "final": False}
     [longer] = await llm.extend([trace], inject=action.inject, **settings)  # type: ignore[arg-type]
     return longer

@@ -36,6 +36,8 @@ class Work:
     """With `max_tokens` set."""
     until: Callable[[Trace], bool] | None = None
     continuation: str | None = None
+    final: bool = True
+    """Whether an answer found now may stand; a step on the way to one leaves the closing reserve where it is."""
 
     @property
     def cap(self) -> int:
@@ -152,7 +154,7 @@ def _flight(work: Work, which: range, grant: Grant, landing: Landing[Trace]) -> 
         trace = continued(session, work.starts[which[index]], completion)
         if (short and trace.finish is Finish.length) or (landing.timed_out and trace.finish is Finish.aborted):
             trace = replace(trace, finish=Finish.budget)
-        if trace.answer is not None:
+        if work.final and trace.answer is not None:
             session.ledger.release()
         session.ledger.settle(grant.each, priced(completion.usage, session.capabilities.price))
         slots.give(1)

@@ -189,8 +189,15 @@ def _value(value: object, annotation: str, where: str) -> object:
     if kind and isinstance(value, Call):
         return build(value, kind)
     allowed = tuple(t for name, types in _SCALARS.items() if re.search(rf"\b{name}\b", annotation) for t in types)
-    misfit = isinstance(value, list) or kind or not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed)
-    if (value is None and not re.search("None|Optional", annotation)) or (value is not None and (allowed or kind) and misfit):
+    misfit = (
+        isinstance(value, list)
+        or kind
+        or not isinstance(value, allowed)
+        or (isinstance(value, bool) and bool not in allowed)
+    )
+    if (value is None and not re.search("None|Optional", annotation)) or (
+        value is not None and (allowed or kind) and misfit
+    ):
         raise SpecError(f"`{where}` takes {annotation.replace(' | None', '')}, not `{_literal(value)}`")
     if isinstance(value, Call):
         if value.fields:

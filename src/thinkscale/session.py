@@ -149,16 +149,18 @@ class Session:
         *,
         inject: str = "",
         until: Callable[[Trace], bool] | None = None,
+        final: bool = True,
         **sampling: object,
     ) -> list[Trace]:
         """Continue every trace n ways at once, after appending `inject`; results stand in the order of `traces`.
 
-        What the budget does not allow comes back as it was, with `finish=budget`.
+        What the budget does not allow comes back as it was, with `finish=budget`. A step that is not `final` will be
+        continued whatever it says, so an answer found in it does not free what is kept back for a closing question.
         """
         opened = [t.inject(inject) for t in traces]
         starts = [replace(t, path=path, finish=Finish.open) for t in opened for path in self._forks(t, n)]
         results = [replace(s, finish=Finish.budget) for s in starts]
-        work = Work(session=self, starts=starts, sampling=self._with(sampling), until=until)
+        work = Work(session=self, starts=starts, sampling=self._with(sampling), until=until, final=final)
         async with aclosing(drawn(work)) as extended:
             async for index, trace in extended:
                 results[index] = trace

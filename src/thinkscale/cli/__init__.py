@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from importlib import import_module
+from io import TextIOWrapper
 from typing import Annotated
 
 import typer
@@ -29,7 +30,7 @@ class _Commands(TyperGroup):
     """Commands that are imported when they run; the help needs only the table."""
 
     def list_commands(self, ctx: object) -> list[str]:
-        return list(COMMANDS)
+        return [*COMMANDS]  # the module `list` of this package hides the built-in
 
     def get_command(self, ctx: object, cmd_name: str) -> TyperCommand | None:
         return TyperCommand(cmd_name, help=COMMANDS[cmd_name]) if cmd_name in COMMANDS else None
@@ -61,6 +62,9 @@ def _root(
 
 def main() -> None:
     """Run the command line and exit with its code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal without our letters shows others, not a traceback
     try:
         app()
     except ThinkscaleError as error:

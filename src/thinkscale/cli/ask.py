@@ -84,7 +84,10 @@ def command(
 
 
 def _question(argument: str) -> str:
-    text = sys.stdin.read() if argument == "-" else argument
+    try:
+        text = sys.stdin.read() if argument == "-" else argument
+    except UnicodeDecodeError as error:
+        raise SettingsError(f"standard input is not text: {error}") from None
     if not text.strip():
         raise SettingsError("the question is empty: pass it as text, or `-` to read standard input")
     return text.strip()

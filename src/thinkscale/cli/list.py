@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from thinkscale.cli.report import clipped
 from thinkscale.errors import SettingsError
@@ -38,7 +39,7 @@ def command(
     for column in rows[0] if rows else ("nothing yet",):
         table.add_column(column, no_wrap=column == "name")
     for row in rows:
-        table.add_row(*(clipped(str(cell), 200) for cell in row.values()))
+        table.add_row(*(Text(clipped(str(cell), 200)) for cell in row.values()))
     Console().print(table)
 
 

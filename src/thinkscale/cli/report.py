@@ -24,7 +24,7 @@ def outcome_report(outcome: Outcome, *, quiet: bool) -> None:
     for warning in outcome.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     if outcome.answer is not None:
-        console.print(outcome.answer if quiet else _headline(outcome))
+        console.print(Text(outcome.answer) if quiet else _headline(outcome))
     elif outcome.best is not None and outcome.best.text.strip():
         console.print(Text(outcome.best.text.strip()))
         if not quiet:

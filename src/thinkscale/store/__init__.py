@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from thinkscale.engines.protocol import Completion
 from thinkscale.errors import StoreError
@@ -75,12 +75,16 @@ class Store:
         for at in range(0, len(keys), _RECALLED_AT_ONCE):
             some = keys[at : at + _RECALLED_AT_ONCE]
             marks = ",".join("?" * len(some))
-            found.update(self._db.execute(f"SELECT key, body FROM completions WHERE key IN ({marks})", some))
+            try:
+                found.update(self._db.execute(f"SELECT key, body FROM completions WHERE key IN ({marks})", some))
+            except sqlite3.Error as error:
+                self._give_up(error)
+                break
         return dict(_readable(found))
 
     def remember(self, key: str, completion: Completion) -> None:
         """Keep a completion for good."""
-        self._completions[key] = _completion.dump_json(completion).decode()
+        self._completions[key] = _json(_completion, completion)
         self._soon()
 
     def record(self, run: str, trace: Trace, role: str, pool: int | None = None) -> None:
@@ -95,7 +99,16 @@ class Store:
             "INSERT INTO runs (id, started, status, method, model, seed, budget, problem) "
             "VALUES (?, ?, ?, ?, ?, ?, ?, ?) "
             "ON CONFLICT (id) DO UPDATE SET started = excluded.started, status = excluded.status, outcome = NULL",
-            (run.id, run.started, "running", run.method, run.model, run.seed, run.budget, _json(_problem, run.problem)),
+            (
+                run.id,
+                run.started,
+                "running",
+                run.method,
+                run.model,
+                str(run.seed),
+                run.budget,
+                _json(_problem, run.problem),
+            ),
         )
         self._write("DELETE FROM traces WHERE run = ?", (run.id,))
 
@@ -107,7 +120,7 @@ class Store:
 
     def runs(self, like: str = "", limit: int = 20) -> list[Run]:
         """The latest runs whose name starts with `like`, newest first."""
-        rows = self._db.execute(
+        rows = self._read(
             "SELECT id, started, status, method, model, seed, budget, problem, outcome FROM runs "
             "WHERE substr(id, 1, ?) = ? ORDER BY started DESC, rowid DESC LIMIT ?",
             (len(like), like, limit),
@@ -116,13 +129,13 @@ class Store:
 
     def traces(self, run: str) -> list[Trace]:
         """Every trace of a run, in the order of paths: its tree, steps and surplus included."""
-        rows = self._db.execute("SELECT * FROM traces WHERE run = ?", (run,)).fetchall()
+        rows = self._read("SELECT * FROM traces WHERE run = ?", (run,))
         return sorted((self._trace(row) for row in rows), key=lambda t: t.path)
 
     def pool(self, run: str) -> list[Trace]:
         """The pool that the run's answer was selected from, in draw order."""
-        rows = self._db.execute("SELECT * FROM traces WHERE run = ? AND pool IS NOT NULL ORDER BY pool", (run,))
-        return [self._trace(row) for row in rows.fetchall()]
+        rows = self._read("SELECT * FROM traces WHERE run = ? AND pool IS NOT NULL ORDER BY pool", (run,))
+        return [self._trace(row) for row in rows]
 
     def flush(self) -> None:
         """Commit everything that is waiting, in one transaction."""
@@ -134,7 +147,7 @@ class Store:
                 self._db.executemany("INSERT OR REPLACE INTO completions VALUES (?, ?)", self._completions.items())
                 for run, trace, role, pool in self._traces:
                     self._insert(run, trace, role, pool)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, ValueError) as error:
             self._give_up(error)
             return
         self._completions.clear()
@@ -174,10 +187,16 @@ class Store:
         try:
             with self._db:
                 self._db.execute(sql, values)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, ValueError) as error:
             self._give_up(error)
 
-    def _give_up(self, error: sqlite3.Error) -> None:
+    def _read(self, sql: str, values: Sequence[object]) -> list[tuple[object, ...]]:
+        try:
+            return self._db.execute(sql, values).fetchall()
+        except sqlite3.Error as error:
+            raise StoreError(f"the store `{self.path}` cannot be read: {error}") from None
+
+    def _give_up(self, error: Exception) -> None:
         self.trouble = _unwritable(str(self.path), error)
 
     def _soon(self) -> None:
@@ -212,18 +231,18 @@ class Store:
 
     def _trace(self, row: Sequence[object]) -> Trace:
         id, _, _, path, prompt, finish, stop_string, answer, key, error, _ = row
-        segments = self._db.execute(
+        segments = self._read(
             "SELECT origin, text, tokens, model, detail FROM segments WHERE trace = ? ORDER BY position", (id,)
         )
-        scores = self._db.execute("SELECT value, detail FROM scores WHERE trace = ? ORDER BY position", (id,))
+        scores = self._read("SELECT detail FROM scores WHERE trace = ? ORDER BY position", (id,))
         return Trace(
-            prompt=_messages.validate_json(str(prompt)),
+            prompt=_messages.validate_python(json.loads(str(prompt))),
             segments=tuple(_segment(s) for s in segments),
             finish=Finish(str(finish)),
             stop_string=None if stop_string is None else str(stop_string),
             path=tuple(int(step) for step in str(path).split("/") if step),
             answer=None if key is None else Answer(str(answer), str(key)),
-            scores=tuple(_restored(value, detail) for value, detail in scores),
+            scores=tuple(_restored(str(detail)) for (detail,) in scores),
             error=None if error is None else str(error),
         )
 
@@ -236,6 +255,9 @@ def _prepared(db: sqlite3.Connection) -> sqlite3.Connection:
             f"the store was written by a newer thinkscale (schema {version}, this one reads up to {SCHEMA}): upgrade "
             "thinkscale, or name another file with `--store` or THINKSCALE_STORE"
         )
+    tables = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    if (tables or version) and "runs" not in tables:
+        raise sqlite3.DatabaseError("the database of another program")
     db.execute("PRAGMA journal_mode = WAL")
     db.execute("PRAGMA synchronous = NORMAL")
     db.execute("PRAGMA foreign_keys = ON")
@@ -262,21 +284,22 @@ def _unwritable(path: str, error: Exception) -> str:
 
 
 def _json(adapter: TypeAdapter, value: object) -> str:  # type: ignore[type-arg]
-    return str(adapter.dump_json(value).decode())
+    # Not by `dump_json`, which has no form for infinity and none for text that is not Unicode.
+    return json.dumps(adapter.dump_python(value), default=str)
 
 
 def _readable(found: Mapping[str, str]) -> Iterator[tuple[str, Completion]]:
     """The completions among cached bodies; one that does not parse is treated as not known."""
     for key, body in found.items():
         try:
-            yield key, _completion.validate_json(body)
-        except ValidationError:
+            yield key, _completion.validate_python(json.loads(body))
+        except ValueError:
             continue
 
 
 def _segment(row: Sequence[object]) -> Segment:
     origin, text, tokens, model, detail = row
-    ids, logprobs = _detail.validate_json(str(detail)) if detail else ((), None)
+    ids, logprobs = _detail.validate_python(json.loads(str(detail))) if detail else ((), None)
     return Segment(
         text=str(text),
         origin=Origin(str(origin)),
@@ -287,9 +310,8 @@ def _segment(row: Sequence[object]) -> Segment:
     )
 
 
-def _restored(value: float | None, detail: str) -> Score:
-    body = {**json.loads(detail), "value": -math.inf if value is None else value}
-    return _score.validate_python(body)
+def _restored(detail: str) -> Score:
+    return _score.validate_python(json.loads(detail))
 
 
 def _run(row: Sequence[object]) -> Run:
@@ -302,6 +324,6 @@ def _run(row: Sequence[object]) -> Run:
         model=str(model),
         seed=int(str(seed)),
         budget=str(budget),
-        problem=_problem.validate_json(str(problem)),
+        problem=_problem.validate_python(json.loads(str(problem))),
         summary=json.loads(str(outcome)) if outcome else {},
     )

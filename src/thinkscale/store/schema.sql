@@ -5,7 +5,7 @@ CREATE TABLE IF NOT EXISTS runs (
     status  TEXT NOT NULL,             -- running | done | interrupted
     method  TEXT NOT NULL,             -- spec string
     model   TEXT NOT NULL,
-    seed    INTEGER NOT NULL,
+    seed    TEXT NOT NULL,             -- an integer of any size
     budget  TEXT NOT NULL,
     problem TEXT NOT NULL,             -- JSON
     outcome TEXT                       -- JSON as `thinkscale ask --json` prints it

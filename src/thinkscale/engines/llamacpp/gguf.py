@@ -75,7 +75,7 @@ def read_gguf(path: Path) -> Gguf:
         with path.open("rb") as file:
             if file.read(4) != b"GGUF":
                 raise ModelError(f"`{path}` is not a GGUF file (it does not start with `GGUF`): {advice}")
-            identity = f"{path.name}@{_digest(file.fileno(), path, size)}"
+            identity = f"{path.name}@{_digest(path, size)}"
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:
                 reader = _Reader(view)
                 metadata = reader.header()
@@ -91,7 +91,7 @@ def read_gguf(path: Path) -> Gguf:
     return Gguf(path, metadata, identity)
 
 
-def _digest(_descriptor: int, path: Path, size: int) -> str:
+def _digest(path: Path, size: int) -> str:
     with path.open("rb") as file:
         digest = hashlib.sha256(str(size).encode() + file.read(_MIB))
         file.seek(max(0, size - _MIB))

@@ -55,7 +55,7 @@ class Weights:
         }
 
     def tokenize(self, text: str, *, special: bool) -> list[int]:
-        """Token ids of a text, without begin or end marks; `special` turns the spellings of control tokens into them."""
+        """Token ids of a text, without begin or end marks; `special` reads spelled control tokens as such."""
         data = text.encode("utf-8", "replace")
         room = len(data) + 16
         out = np.empty(room, np.int32)

@@ -1,0 +1,117 @@
+"""Accuracy of the methods on the first GSM8K test problems with one model, with paired intervals.
+
+Run: `python benchmarks/gsm8k.py [--problems 50] [--model embedded] [--n 16] [--max-tokens 256] [--json]`. The problems
+come from `THINKSCALE_DATA` (default `../shared/data`). The difference of every method to majority vote is paired by
+problem; its interval is a bootstrap over problems, the unit that was sampled. Draws are kept in `--store`, so an
+interrupted run continues where it stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import json
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from thinkscale.answers import same
+from thinkscale.budget import Budget
+from thinkscale.desk import Desk
+from thinkscale.door import run, solve
+from thinkscale.engines.opening import engine_for
+from thinkscale.methods.best_of_n import BestOfN
+from thinkscale.methods.self_consistency import SelfConsistency
+from thinkscale.methods.single import Single
+from thinkscale.session import Method
+from thinkscale.stopping.fixed import Fixed
+from thinkscale.store import Store
+from thinkscale.types import AnswerKind, Problem, Sampling
+
+INSTRUCTION = "\nThink step by step, then end with `The answer is <number>.`"
+
+
+def problems(limit: int) -> list[dict[str, str]]:
+    path = Path(os.environ.get("THINKSCALE_DATA", "../shared/data")) / "problems" / "gsm8k_test.jsonl.gz"
+    if not path.exists():
+        sys.exit(f"there are no problems at `{path}`: point THINKSCALE_DATA at the folder that has `problems/`")
+    with gzip.open(path, "rt", encoding="utf-8") as lines:
+        return [json.loads(line) for _, line in zip(range(limit), lines, strict=False)]
+
+
+async def graded(
+    method: Method, model: str, rows: list[dict[str, str]], max_tokens: int, store: Store
+) -> tuple[list[bool], int, float]:
+    right, tokens, seconds = [], 0, 0.0
+    for number, row in enumerate(rows):
+        problem = Problem.of(row["question"] + INSTRUCTION, AnswerKind.math)
+        # Log-probabilities are asked for throughout, so that all methods share the same recorded draws.
+        sampling = Sampling(max_tokens=max_tokens, logprobs=0)
+        outcome = await solve(
+            problem, method, engine_for(model), budget=Budget(), desk=Desk(seed=0), sampling=sampling, store=store
+        )
+        right.append(outcome.answer is not None and await same(row["gold"], outcome.answer))
+        tokens += outcome.usage.output_tokens
+        seconds += outcome.usage.seconds
+        print(f"\r{method!r}: {number + 1} of {len(rows)}, {sum(right)} right", end="", file=sys.stderr)
+    print(file=sys.stderr)
+    return right, tokens, seconds
+
+
+def interval(difference: np.ndarray, resamples: int = 10_000) -> tuple[float, float]:
+    """95 % bootstrap interval of the mean of paired differences, resampling problems."""
+    rng = np.random.default_rng(0)
+    means = rng.choice(difference, size=(resamples, len(difference))).mean(axis=1)
+    low, high = np.quantile(means, (0.025, 0.975))
+    return float(low), float(high)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--problems", type=int, default=50)
+    parser.add_argument("--model", default="embedded")
+    parser.add_argument("--n", type=int, default=16)
+    parser.add_argument("--max-tokens", type=int, default=256)
+    parser.add_argument("--store", default="gsm8k-runs.db")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    rows = problems(options.problems)
+    majority = SelfConsistency(n=options.n, stop=Fixed())
+    methods: list[Method] = [majority, Single(), SelfConsistency(n=options.n), BestOfN(n=options.n)]
+    store = Store(options.store)
+    table = []
+    try:
+        baseline: list[bool] = []
+        for method in methods:
+            right, tokens, seconds = run(graded(method, options.model, rows, options.max_tokens, store))
+            baseline = baseline or right
+            low, high = interval(np.array(right, float) - np.array(baseline, float))
+            table.append(
+                {
+                    "method": repr(method),
+                    "right": sum(right),
+                    "problems": len(right),
+                    "accuracy": sum(right) / len(right),
+                    "minus_majority": (sum(right) - sum(baseline)) / len(right),
+                    "interval": [low, high],
+                    "tokens": tokens,
+                    "seconds": round(seconds, 1),
+                }
+            )
+    finally:
+        store.close()
+    if options.json:
+        print(json.dumps(table))
+        return
+    print(f"{'method':<42}{'right':>10}{'accuracy':>10}{'minus majority (95 %)':>32}{'tokens':>10}{'s':>8}")
+    for row in table:
+        low, high = row["interval"]
+        gap = f"{row['minus_majority']:+.1%} [{low:+.1%}, {high:+.1%}]"
+        share = f"{row['right']}/{row['problems']}"
+        print(f"{row['method']:<42}{share:>10}{row['accuracy']:>10.1%}{gap:>32}{row['tokens']:>10,}{row['seconds']:>8}")
+
+
+if __name__ == "__main__":
+    main()
