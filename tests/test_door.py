@@ -183,3 +183,10 @@ def test_news_of_a_run_adds_up_to_its_bill():
                      settings=NO_RECORD, observe=heard.append)  # fmt: skip
     assert sum(e.tokens for e in heard) == outcome.usage.output_tokens
     assert len([e for e in heard if e.trace]) == 3
+
+
+def test_a_closing_answer_may_start_on_a_fresh_line():
+    def script(cue):
+        return "\n\n42" if cue.prefix.endswith("Final Answer:") else "w " * 60
+
+    assert asked("single", Scripted(script), "tokens=40").answer == "42"

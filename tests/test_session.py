@@ -481,14 +481,12 @@ async def test_a_settings_field_that_does_not_exist_is_an_error():
         await session(Scripted(["a"])).sample(PROBLEM, temprature=1.0)
 
 
-@pytest.mark.xfail(reason="a nested budget counts as in flight, so a draw beside it waits for it to end", strict=True)
 async def test_drawing_beside_an_open_nested_budget_does_not_wait_for_it():
     llm = session(Scripted(lambda _: "a b"), Budget(tokens=60))
     async with asyncio.timeout(0.2), llm.child(Budget(tokens=30)):
         assert [t.tokens for t in await llm.sample(PROBLEM)] == [2]
 
 
-@pytest.mark.xfail(reason="a place is held while waiting for the account, and the account waits for it", strict=True)
 async def test_waiting_for_budget_does_not_hold_a_place_that_others_need():
     llm = session(Scripted(lambda _: "a b"), Budget(tokens=60), concurrency=1)
     async with asyncio.timeout(0.2), llm.child(Budget(tokens=30)) as inner:

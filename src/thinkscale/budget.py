@@ -13,7 +13,8 @@ import asyncio
 import math
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 
 from thinkscale.errors import BudgetError
@@ -128,8 +129,11 @@ class Ledger:
     Times are those of `time.monotonic`.
     """
 
-    def __init__(self, budget: Budget, *, closing: bool = False, deadline: float = math.inf) -> None:
+    def __init__(
+        self, budget: Budget, *, closing: bool = False, deadline: float = math.inf, above: Ledger | None = None
+    ) -> None:
         self.budget = budget
+        self._above = above
         self.spent = Usage()
         self.started = time.monotonic()
         self.in_flight = 0
@@ -208,11 +212,28 @@ class Ledger:
         self.spent += usage
         self._wake()
 
+    def cancel(self, reserved: Cost, draws: int) -> None:
+        """Give back the reservations of work that was never begun."""
+        for _ in range(draws):
+            self.settle(reserved, Usage())
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """While a nested budget is open it is not work in flight: what waits must not wait for it."""
+        self.in_flight -= 1
+        self._wake()
+        try:
+            yield
+        finally:
+            self.in_flight += 1
+
     def release(self) -> None:
         """Give up the closing reserve: there is an answer, or the closing question is about to be asked."""
         if self._closing:
             self._kept, self._closing = Cost(), False
             self._wake()
+        if self._above is not None:
+            self._above.release()
 
     def child(self, grant: Cost, budget: Budget | None = None) -> Ledger:
         """A nested account that may spend `grant`, already reserved here, within its own `budget`."""
@@ -222,7 +243,7 @@ class Ledger:
             limits.pop("usd", None)
         for name, value in own.limits().items():
             limits[name] = min(value, limits.get(name, math.inf))
-        return Ledger(Budget(**limits), deadline=self.deadline)  # type: ignore[arg-type]
+        return Ledger(Budget(**limits), deadline=self.deadline, above=self)  # type: ignore[arg-type]
 
     def _reserve(self, grant: Grant) -> Grant:
         self._reserved += self._bounded(grant.each) * grant.draws

@@ -15,7 +15,7 @@ from thinkscale.budget import Ledger
 from thinkscale.draws import Landing, Memory, Slots
 from thinkscale.engines.protocol import Engine, Price
 from thinkscale.identity import prompt_name
-from thinkscale.types import Finish, Message, Path, Trace, Usage
+from thinkscale.types import Finish, Message, Path, Problem, Trace, Usage
 
 
 class Journal(Protocol):
@@ -45,6 +45,7 @@ class Event:
 class Desk:
     """The shared state of one run."""
 
+    problem: Problem | None = None
     seed: int = 0
     roles: Mapping[str, Engine] = field(default_factory=dict)
     concurrency: int | None = None
@@ -94,8 +95,13 @@ class Desk:
     def name_of(self, messages: tuple[Message, ...]) -> str:
         """The name of a prompt; that of the one asked about last is remembered."""
         if self._named is None or self._named[0] is not messages:
-            self._named = (messages, prompt_name(messages))
+            self._named = (messages, prompt_name(messages, self.tools_of(messages)))
         return self._named[1]
+
+    def tools_of(self, messages: tuple[Message, ...]) -> tuple[Mapping[str, object], ...]:
+        """The tools that go with a prompt: those of the problem, when it is the problem's own."""
+        own = self.problem is not None and (messages is self.problem.messages or messages == self.problem.messages)
+        return self.problem.tools if self.problem is not None and own else ()
 
     @asynccontextmanager
     async def _watched(self, landing: Landing[Trace], ledger: Ledger) -> AsyncIterator[None]:

@@ -19,13 +19,12 @@ from thinkscale.desk import Desk, Event
 from thinkscale.engines.opening import engine_for
 from thinkscale.engines.protocol import Capability, Engine
 from thinkscale.identity import digest, prompt_name
-from thinkscale.methods.budget_forcing import closing
 from thinkscale.registry import components, parse
 from thinkscale.selection.majority import Majority
 from thinkscale.session import Method, Session
 from thinkscale.settings import Settings, load
 from thinkscale.store import Run, Store
-from thinkscale.types import AnswerKind, Finish, Outcome, Problem, Sampling, Stopped, Trace
+from thinkscale.types import AnswerKind, Finish, Origin, Outcome, Problem, Sampling, Stopped, Trace
 
 T = TypeVar("T")
 
@@ -143,6 +142,7 @@ async def solve(
         CapabilityError: the engine cannot do what the method needs; nothing was spent.
     """
     desk = desk or Desk()
+    desk.problem = problem
     needs = needs_of(method)
     sampling = sampling or Sampling()
     if Capability.logprobs in needs:
@@ -154,7 +154,7 @@ async def solve(
     session.require(needs)
     run_id = ""
     if store:
-        page = _page(problem, method, engine, budget, desk.seed)
+        page = _page(problem, method, engine, budget, seed=desk.seed, sampling=sampling)
         run_id, desk.memory, desk.journal = page.id, store, _Journal(store, page.id)
         store.begin(page)
     try:
@@ -169,7 +169,7 @@ async def solve(
             store.record(run_id, trace, "main", place)
         store.end(run_id, "done", summary(outcome, method, engine, desk.seed, budget))
         if store.trouble:
-            outcome = replace(outcome, warnings=(*outcome.warnings, store.trouble))
+            outcome = replace(outcome, run="", warnings=(*outcome.warnings, store.trouble))
     return outcome
 
 
@@ -185,10 +185,13 @@ async def closed(problem: Problem, session: Session, outcome: Outcome) -> Outcom
     alive = [t for t in outcome.traces if t.finish is not Finish.error]
     start = max(alive, key=lambda t: t.tokens, default=None) or session.open(problem)
     session.ledger.release()
-    end = closing(start, session.think)
-    [last] = await session.extend([start], inject=end, max_tokens=CLOSING_TOKENS, temperature=0.0, stop=("\n",))
-    if last.answer is None:
+    end = session.think.cut_short(start.text)
+    [last] = await session.extend([start], inject=end, max_tokens=CLOSING_TOKENS, temperature=0.0)
+    said = last.segments[-1]
+    if said.origin is Origin.injected:
         return outcome
+    if not said.text.strip():
+        last = replace(last, answer=None)
     pool = [last if t is start else t for t in outcome.traces] if start in alive else [*outcome.traces, last]
     return Outcome.of(Majority()(pool), pool)
 
@@ -219,11 +222,12 @@ def summary(outcome: Outcome, method: object, engine: Engine, seed: int, budget:
     }
 
 
-def _page(problem: Problem, method: object, engine: Engine, budget: Budget, seed: int) -> Run:
+def _page(problem: Problem, method: object, engine: Engine, budget: Budget, *, seed: int, sampling: Sampling) -> Run:
     model = engine.capabilities.model
-    name = digest(prompt_name(problem.messages), problem.answer_kind, repr(method), model, seed, str(budget))[:12]
+    question = prompt_name(problem.messages, problem.tools)
+    name = digest(question, problem.answer_kind, repr(method), model, seed, str(budget), repr(sampling))
     return Run(
-        id=name,
+        id=name[:12],
         started=time.time(),
         method=repr(method),
         model=engine.capabilities.name or model,

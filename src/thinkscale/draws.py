@@ -102,14 +102,13 @@ class Landing(Generic[T]):
         """Wait until the consumer has seen everything that is down: it may not want any more."""
         await self._caught_up.wait()
 
-    async def unless_over(self, admission: Coroutine[None, None, A]) -> A | None:
-        """Wait to be admitted, or give up with `None` once the consumer has left."""
+    async def unless_over(
+        self, admission: Coroutine[None, None, A], undo: Callable[[A], None] = lambda _: None
+    ) -> A | None:
+        """Wait to be admitted and for the consumer to catch up; `None`, and nothing kept, once it has left."""
         self._admitting = True
         try:
-            await self.looked_at()
-            if not self.abort.everything:
-                return await admission
-            return None
+            admitted = None if self.abort.everything else await admission
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if not self.abort.everything or task is None:
@@ -119,6 +118,11 @@ class Landing(Generic[T]):
         finally:
             self._admitting = False
             admission.close()
+        await self.looked_at()
+        if admitted is not None and self.abort.everything:
+            undo(admitted)
+            return None
+        return admitted
 
     async def of(
         self, launch: Coroutine[None, None, None], patience: float = GRACE

@@ -7,7 +7,7 @@ prompt, text so far, sampling, seed), so a completion once paid for is found aga
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from hashlib import blake2b
 
@@ -28,8 +28,8 @@ def digest(*parts: str | bytes | int) -> str:
 
 def prompt_name(messages: Sequence[Message], tools: Sequence[object] = ()) -> str:
     """The name of a prompt."""
-    plain = [[m.role, m.content, dict(m.extra)] for m in messages]
-    return digest(json.dumps([plain, list(tools)], sort_keys=True, default=list))
+    plain = [[m.role, m.content, m.extra] for m in messages]
+    return digest(json.dumps([plain, tools], sort_keys=True, default=_plain))
 
 
 def text_name(segments: Sequence[Segment]) -> str:
@@ -47,4 +47,8 @@ def seed_of(run_seed: int, role: str, prompt: str, text: str, path: Path) -> int
 def request_name(model: str, prompt: str, text: str, sampling: Sampling, continuation: str | None = None) -> str:
     """The name of everything about a draw but its seed."""
     settings = {f.name: v for f in fields(sampling) if (v := getattr(sampling, f.name)) != f.default}
-    return digest(model, prompt, text, json.dumps(settings, sort_keys=True, default=dict), repr(continuation))
+    return digest(model, prompt, text, json.dumps(settings, sort_keys=True, default=_plain), repr(continuation))
+
+
+def _plain(value: object) -> object:
+    return dict(value) if isinstance(value, Mapping) else list(value)  # type: ignore[call-overload]

@@ -63,22 +63,25 @@ async def drawn(work: Work) -> AsyncGenerator[tuple[int, Trace], None]:
     worst = work.worst() if starts else Cost()
 
     async def launch() -> None:
+        begun = 0
         async with asyncio.TaskGroup() as flights:
-            at = 0
-            while at < len(starts):
-                places = await landing.unless_over(slots.take(_alike(starts, at)))
-                if places is None:
-                    break
-                grant = await landing.unless_over(session.ledger.admit(worst, places))
-                slots.give(places - (grant.draws if grant else 0))
+            while begun < len(starts):
+                grant = await landing.unless_over(session.ledger.admit(worst, _alike(starts, begun)))
                 if grant is None:
-                    break
-                flight = _flight(work, range(at, at + grant.draws), grant, landing)
-                at += grant.draws
-                if at == len(starts):
-                    await flight.run()
-                else:
-                    flights.create_task(flight.run())
+                    return
+                admitted = begun + grant.draws
+                while begun < admitted:
+                    # A place is taken last: whoever has one is drawing, so nobody waits for a place in vain.
+                    places = await landing.unless_over(slots.take(admitted - begun), undo=slots.give)
+                    if places is None:
+                        session.ledger.cancel(grant.each, admitted - begun)
+                        return
+                    flight = _flight(work, range(begun, begun + places), grant, landing)
+                    begun += places
+                    if begun == len(starts):
+                        await flight.run()
+                    else:
+                        flights.create_task(flight.run())
 
     try:
         async with session.desk.watched(landing, session.ledger), aclosing(landing.of(launch())) as landed:
@@ -103,8 +106,6 @@ async def solved(
             outcome = await by.solve(problem, inner)
             unmade = Trace(prompt=problem.messages, path=path, finish=Finish.budget)
             trace = outcome.best or next(iter(outcome.traces), unmade)
-            if trace.answer is not None:
-                session.ledger.release()
             session.ledger.refused |= inner.ledger.refused
             landing.put(index, trace)
         finally:
@@ -215,12 +216,19 @@ def _answer(text: str, finish: Finish, kind: AnswerKind) -> Answer | None:
 def request(work: Work, start: Trace, sampling: Sampling, seeds: tuple[int, ...]) -> Request:
     """The call that continues a trace: the same messages, the same turn, nothing added that was not written."""
     prefix = tuple(s for s in start.segments if s.text)
-    messages = start.prompt
+    messages, tools = start.prompt, work.session.desk.tools_of(start.prompt)
     if prefix and Capability.prefill not in work.session.capabilities.can:
         work.session.warn("this engine cannot continue a partial turn: the attempt was continued in a new user turn")
         spoken = (Message("assistant", start.text), Message("user", "Continue exactly where you stopped."))
         messages, prefix = (*messages, *spoken), ()
-    return Request(messages=messages, prefix=prefix, sampling=sampling, seeds=seeds, continuation=work.continuation)
+    return Request(
+        messages=messages,
+        prefix=prefix,
+        sampling=sampling,
+        seeds=seeds,
+        continuation=work.continuation,
+        tools=tools,
+    )
 
 
 def _alike(starts: Sequence[Trace], at: int) -> int:

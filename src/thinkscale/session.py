@@ -8,7 +8,7 @@ section 3; each is a test in `tests/test_session.py`.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, nullcontext
 from dataclasses import replace
 from typing import Protocol, cast
 
@@ -164,7 +164,10 @@ class Session:
         async with aclosing(drawn(work)) as extended:
             async for index, trace in extended:
                 results[index] = trace
-        return results
+        agreed: list[Trace] = []
+        for trace in results:
+            agreed = await self._agreed(agreed, trace)
+        return agreed
 
     async def ask(self, template: str, n: int = 1, *, max_tokens: int | None = None, **fields: object) -> list[Trace]:
         """Put a fresh question made from `prompts/<template>.txt`: to a critic, a judge, an aggregator."""
@@ -197,7 +200,8 @@ class Session:
         reserved = grant.each if grant else Cost()
         nested = self.nested(self.ledger.child(reserved, budget), self.path)
         try:
-            yield nested
+            with self.ledger.aside() if grant else nullcontext():
+                yield nested
         finally:
             if grant:
                 self.ledger.settle(reserved, nested.ledger.spent)

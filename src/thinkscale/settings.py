@@ -22,7 +22,7 @@ from thinkscale.registry import nearest
 
 def home() -> Path:
     """Folder of weights and runs: `THINKSCALE_HOME`, or the user's data folder."""
-    return Path(os.environ.get("THINKSCALE_HOME") or user_data_path("thinkscale"))
+    return Path(os.environ.get("THINKSCALE_HOME") or user_data_path("thinkscale")).expanduser()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

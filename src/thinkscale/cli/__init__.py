@@ -5,6 +5,7 @@ Exit codes: 0 an answer, 1 a failure or no answer, 2 a command that cannot be un
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from importlib import import_module
@@ -65,6 +66,8 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal without our letters shows others, not a traceback
+    # What libraries log belongs in a log; what a user must know stands in the outcome's warnings.
+    logging.getLogger().addHandler(logging.NullHandler())
     try:
         app()
     except ThinkscaleError as error:

@@ -45,6 +45,11 @@ class ThinkFormat:
     answer_prefix: str = ""
     """Text that forces an answer when the thinking was cut short."""
 
+    def cut_short(self, text: str) -> str:
+        """What ends a thinking that stands at `text` and was not finished: a fresh line, the end, the answer prefix."""
+        fresh_line = not text or text.endswith("\n") or self.open.startswith("\n")
+        return ("" if fresh_line else "\n") + self.close.strip("\n") + self.answer_prefix
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Price:

@@ -32,8 +32,8 @@ class Tabular:
     """A first-order Markov chain over tokens.
 
     Args:
-        table: token → {next token: probability}; the row `""` starts a turn, `"<end>"` ends it, and every row sums to 1.
-            A token without a row continues from the start row.
+        table: token → {next token: probability}. The row `""` starts a turn, `"<end>"` ends it, rows sum to 1, and a
+            token without a row continues from the start row.
         pause: yield to the event loop after every token, so that draws can be watched and aborted.
 
     Raises:

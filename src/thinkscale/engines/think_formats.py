@@ -19,7 +19,7 @@ S1 = ThinkFormat(
     open="<|im_start|>think\n",
     close="\n<|im_start|>answer\n",
     ends=("<|im_start|>answer", "<|im_start|>"),
-    answer_prefix="Final Answer:",
+    answer_prefix="\nFinal Answer:",
 )
 """s1 and s1.1 (Muennighoff et al. 2025): thinking and answer are turns of their own."""
 
@@ -27,7 +27,7 @@ HARMONY = ThinkFormat(
     open="<|channel|>analysis<|message|>",
     close="<|end|><|start|>assistant<|channel|>final<|message|>",
     ends=("<|end|>", "<|channel|>final"),
-    answer_prefix="Final Answer:",
+    answer_prefix="\nFinal Answer:",
 )
 """Channels in one assistant message, as gpt-oss writes them."""
 

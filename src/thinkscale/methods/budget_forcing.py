@@ -62,7 +62,7 @@ class BudgetForcing:
             if cut or (waits == 0 and thought >= self.min_thinking):
                 break
             waits, inject = max(0, waits - (thought >= self.min_thinking)), self.nudge
-        yield go(closing(trace, think) if cut else think.close, max_tokens=self.max_answer or cap)
+        yield go(think.cut_short(trace.text) if cut else think.close, max_tokens=self.max_answer or cap)
 
     def _is_native(self, llm: Session) -> bool:
         return Capability.thinking_budget in llm.capabilities.can and not self.waits and not self.min_thinking
@@ -76,10 +76,4 @@ class BudgetForcing:
         trace = yield go(think.open, thinking_budget=most, max_tokens=most + answer, until=over)
         if trace.finish is Finish.aborted:
             llm.warn(f"the engine let the model think past its native budget of {most} tokens: it was cut off here")
-            yield go(closing(trace, think), max_tokens=answer)
-
-
-def closing(trace: Trace, think: ThinkFormat) -> str:
-    """What ends a thinking that was cut short: a fresh line, the end marker, the answer prefix."""
-    fresh_line = not trace.text or trace.text.endswith("\n") or think.open.startswith("\n")
-    return ("" if fresh_line else "\n") + think.close.strip("\n") + think.answer_prefix
+            yield go(think.cut_short(trace.text), max_tokens=answer)

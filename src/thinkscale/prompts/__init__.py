@@ -19,5 +19,5 @@ def render(template: str, **fields: object) -> str:
         raise SettingsError(f"there is no prompt template `{template}`") from None
     try:
         return text.format(**fields)
-    except KeyError as missing:
+    except (KeyError, IndexError, ValueError) as missing:
         raise SettingsError(f"the prompt template `{template}` needs the field {missing}") from None

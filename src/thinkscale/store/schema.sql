@@ -21,7 +21,7 @@ CREATE TABLE IF NOT EXISTS traces (
     answer      TEXT,
     answer_key  TEXT,
     error       TEXT,
-    pool        INTEGER,               -- place in the outcome's pool; NULL for steps on the way and surplus
+    pool        INTEGER,               -- place in the outcome's pool; NULL for steps on the way
     UNIQUE (run, role, prompt, path)
 );
 CREATE TABLE IF NOT EXISTS segments (

@@ -46,8 +46,8 @@ class Gguf:
 
     @property
     def name(self) -> str:
-        """How a person would name the model."""
-        return str(self.metadata.get("general.name") or self.path.stem)
+        """How a person would name the model: the file, which tells the quantisation too, unlike the name it carries."""
+        return self.path.stem
 
     @property
     def context(self) -> int:
