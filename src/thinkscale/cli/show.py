@@ -75,6 +75,7 @@ def _branch(trace: Trace, *, full: bool) -> Text:
         line.append(f"  {trace.error}", style="red")
     line.append("\n")
     for segment in trace.segments:
-        text = segment.text if full else clipped(segment.text, 240)
+        gap = " " if segment.text[:1].isspace() else ""
+        text = segment.text if full else gap + clipped(segment.text, 240)
         line.append(text, style="reverse" if segment.origin is Origin.injected else "dim")
     return line

@@ -210,6 +210,8 @@ def _from_hub(repo: str, file: str) -> Path:
     try:
         name = file or _choose(repo, list(huggingface_hub.HfApi().list_repo_files(repo)))
         return Path(huggingface_hub.hf_hub_download(repo, name))
+    except hub_errors.LocalEntryNotFoundError as error:
+        raise ModelError(_unreachable(repo, error)) from error
     except hub_errors.EntryNotFoundError as error:
         raise ModelError(f"the hub's `{repo}` has no file `{name}`: look at its file list") from error
     except hub_errors.RepositoryNotFoundError as error:
@@ -218,7 +220,14 @@ def _from_hub(repo: str, file: str) -> Path:
         raise
     except Exception as error:
         # The client lets errors of its transport through, and their classes change with its version.
-        raise ModelError(f"cannot reach the hub for `{repo}` ({type(error).__name__}): {_INSTEAD}") from error
+        raise ModelError(_unreachable(repo, error)) from error
+
+
+def _unreachable(repo: str, error: Exception) -> str:
+    return (
+        f"cannot reach the hub for `{repo}` ({type(error).__name__}): fetch the file where it can be reached, then "
+        "pass its path, `--model path.gguf`"
+    )
 
 
 def _choose(repo: str, files: list[str]) -> str:
