@@ -352,7 +352,7 @@ async def test_a_message_cannot_forge_a_turn(engine):
 async def test_capabilities_come_from_the_header(weights):
     engine = LlamaCpp(model=weights)
     said = engine.capabilities
-    assert said.model.startswith("SmolLM2-135M-Instruct.Q4_1.gguf@")
+    assert said.model.startswith("SmolLM2-135M-Instruct.Q4_1-as-Q8_0.gguf@")
     assert said.context == 8192
     assert said.concurrency == 32
     assert not said.exact

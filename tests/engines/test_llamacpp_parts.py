@@ -5,7 +5,7 @@ import struct
 import numpy as np
 import pytest
 
-from thinkscale.engines.llamacpp.gguf import read_gguf
+from thinkscale.engines.gguf import read_gguf
 from thinkscale.engines.llamacpp.sampling import NOTHING, Rule, Sampler
 from thinkscale.engines.llamacpp.text import Tail
 from thinkscale.engines.think_formats import OPENED_TAGS, S1, THINK_TAGS, think_format_for

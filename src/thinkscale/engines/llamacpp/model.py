@@ -6,7 +6,7 @@ import threading
 from functools import cached_property
 from pathlib import Path
 
-from thinkscale.engines.llamacpp.gguf import Gguf, read_gguf
+from thinkscale.engines.gguf import Gguf, read_gguf
 from thinkscale.engines.llamacpp.runtime import Weights
 from thinkscale.engines.llamacpp.template import Prompts
 from thinkscale.engines.llamacpp.text import Speller

@@ -7,6 +7,7 @@ tensors are compared with the size of the file first, so that a half-finished do
 from __future__ import annotations
 
 import hashlib
+import math
 import mmap
 import struct
 from dataclasses import dataclass
@@ -61,6 +62,24 @@ class Gguf:
         return str(self.metadata.get("tokenizer.chat_template", ""))
 
 
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """One entry of the table of tensors."""
+
+    name: bytes
+    shape: tuple[int, ...]
+    kind: int
+    """Number of the tensor type, as GGUF assigns them."""
+    offset: int
+    """Bytes from the start of the data."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of the data; 0 for a type that is not known here."""
+        block, width = _BLOCKS.get(self.kind, (1, 0))
+        return math.prod(self.shape) // block * width
+
+
 def read_gguf(path: Path) -> Gguf:
     """Read the header and check that the file holds every tensor it announces.
 
@@ -77,9 +96,9 @@ def read_gguf(path: Path) -> Gguf:
                 raise ModelError(f"`{path}` is not a GGUF file (it does not start with `GGUF`): {advice}")
             identity = f"{path.name}@{_digest(path, size)}"
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:
-                reader = _Reader(view)
+                reader = Reader(view)
                 metadata = reader.header()
-                needed = reader.extent(metadata)
+                needed = max((t.offset + t.size for t in reader.tensors()), default=0) + reader.data(metadata)
     except FileNotFoundError as error:
         raise ModelError(f"no model file at `{path}`: {advice}") from error
     except OSError as error:
@@ -99,11 +118,16 @@ def _digest(path: Path, size: int) -> str:
     return digest.hexdigest()[:16]
 
 
-class _Reader:
+class Reader:
     """A cursor over the header; running off the end raises `struct.error` or `IndexError`."""
 
     def __init__(self, view: mmap.mmap) -> None:
         self._view, self._at = view, 4
+
+    @property
+    def at(self) -> int:
+        """Bytes read so far."""
+        return self._at
 
     def _take(self, code: str) -> int | float | bool:
         value: int | float | bool
@@ -141,6 +165,7 @@ class _Reader:
         return None
 
     def header(self) -> dict[str, Value]:
+        """The metadata."""
         version = self._count("I")
         if version not in (2, 3):
             raise ModelError(f"GGUF version {version} is not supported (2 and 3 are): convert the model again")
@@ -153,18 +178,19 @@ class _Reader:
                 found[key] = value
         return found
 
-    def extent(self, metadata: dict[str, Value]) -> int:
-        """Bytes that the file must have for its last tensor to be whole."""
-        furthest = 0
+    def tensors(self) -> list[Tensor]:
+        """The table of tensors, which follows the metadata."""
+        found = []
         for _ in range(self._tensors):
-            self._bytes()
-            elements = 1
-            for _ in range(self._count("I")):
-                elements *= self._count()
-            block, width = _BLOCKS.get(self._count("I"), (1, 0))
-            furthest = max(furthest, self._count() + elements // block * width)
+            name = self._bytes()
+            shape = tuple(self._count() for _ in range(self._count("I")))
+            found.append(Tensor(name, shape, self._count("I"), self._count()))
+        return found
+
+    def data(self, metadata: dict[str, Value]) -> int:
+        """Where the data starts, once the table was read."""
         alignment = int(metadata.get("general.alignment", 32)) or 32
-        return -(-self._at // alignment) * alignment + furthest
+        return -(-self._at // alignment) * alignment
 
 
 def _code(kind: int) -> str:
