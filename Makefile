@@ -7,5 +7,6 @@ lint:
 	lint-imports --no-logo
 
 bench:
+	python benchmarks/start.py
 	python benchmarks/session.py
 	python benchmarks/decode.py

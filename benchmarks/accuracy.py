@@ -1,9 +1,10 @@
-"""Accuracy of the methods on the first GSM8K test problems with one model, with paired intervals.
+"""Accuracy of the methods on one model, with intervals paired by problem.
 
-Run: `python benchmarks/gsm8k.py [--problems 50] [--model embedded] [--n 16] [--max-tokens 256] [--json]`. The problems
-come from `THINKSCALE_DATA` (default `../shared/data`). The difference of every method to majority vote is paired by
-problem; its interval is a bootstrap over problems, the unit that was sampled. Draws are kept in `--store`, so an
-interrupted run continues where it stopped.
+Run: `python benchmarks/accuracy.py [--data toy|gsm8k] [--problems 50] [--model embedded] [--n 16] [--json]`. The data
+come from `THINKSCALE_DATA` (default `../shared/data`): `gsm8k` is the test split of GSM8K with an instruction, `toy` the
+48 one- and two-step word problems of the recorded set, asked after its four worked examples as earlier turns of a
+chat. The difference of every method to majority vote is paired; its interval is a bootstrap over problems, the unit that was
+sampled. Draws are kept in `--store`, so an interrupted run continues where it stopped, and methods share their draws.
 """
 
 from __future__ import annotations
@@ -28,31 +29,46 @@ from thinkscale.methods.single import Single
 from thinkscale.session import Method
 from thinkscale.stopping.fixed import Fixed
 from thinkscale.store import Store
-from thinkscale.types import AnswerKind, Problem, Sampling
+from thinkscale.types import AnswerKind, Message, Problem, Sampling
 
 INSTRUCTION = "\nThink step by step, then end with `The answer is <number>.`"
 
 
-def problems(limit: int) -> list[dict[str, str]]:
-    path = Path(os.environ.get("THINKSCALE_DATA", "../shared/data")) / "problems" / "gsm8k_test.jsonl.gz"
+def lines(path: Path, limit: int) -> list[dict[str, str]]:
     if not path.exists():
         sys.exit(f"there are no problems at `{path}`: point THINKSCALE_DATA at the folder that has `problems/`")
-    with gzip.open(path, "rt", encoding="utf-8") as lines:
-        return [json.loads(line) for _, line in zip(range(limit), lines, strict=False)]
+    with gzip.open(path, "rt", encoding="utf-8") as found:
+        return [json.loads(line) for _, line in zip(range(limit), found, strict=False)]
+
+
+def problems(data: str, limit: int) -> list[tuple[Problem, str]]:
+    """Problems with their reference answers."""
+    folder = Path(os.environ.get("THINKSCALE_DATA", "../shared/data"))
+    if data == "gsm8k":
+        rows = lines(folder / "problems" / "gsm8k_test.jsonl.gz", limit)
+        return [(Problem.of(row["question"] + INSTRUCTION, AnswerKind.math), row["gold"]) for row in rows]
+    rows = lines(folder / "recorded" / "smollm2_toy_n32_logprobs.jsonl.gz", limit)
+    shots = [turn.split("\nAnswer:") for turn in rows[0]["prompt"].split("Question:")[1:-1]]
+    examples = [
+        Message(role, text.strip()) for shot in shots for role, text in zip(("user", "assistant"), shot, strict=True)
+    ]
+    return [
+        (Problem(messages=(*examples, Message("user", row["question"])), answer_kind=AnswerKind.math), row["gold"])
+        for row in rows
+    ]
 
 
 async def graded(
-    method: Method, model: str, rows: list[dict[str, str]], max_tokens: int, store: Store
+    method: Method, model: str, rows: list[tuple[Problem, str]], max_tokens: int, store: Store
 ) -> tuple[list[bool], int, float]:
     right, tokens, seconds = [], 0, 0.0
-    for number, row in enumerate(rows):
-        problem = Problem.of(row["question"] + INSTRUCTION, AnswerKind.math)
+    for number, (problem, gold) in enumerate(rows):
         # Log-probabilities are asked for throughout, so that all methods share the same recorded draws.
         sampling = Sampling(max_tokens=max_tokens, logprobs=0)
         outcome = await solve(
             problem, method, engine_for(model), budget=Budget(), desk=Desk(seed=0), sampling=sampling, store=store
         )
-        right.append(outcome.answer is not None and await same(row["gold"], outcome.answer))
+        right.append(outcome.answer is not None and await same(gold, outcome.answer))
         tokens += outcome.usage.output_tokens
         seconds += outcome.usage.seconds
         print(f"\r{method!r}: {number + 1} of {len(rows)}, {sum(right)} right", end="", file=sys.stderr)
@@ -70,14 +86,15 @@ def interval(difference: np.ndarray, resamples: int = 10_000) -> tuple[float, fl
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", choices=("toy", "gsm8k"), default="toy")
     parser.add_argument("--problems", type=int, default=50)
     parser.add_argument("--model", default="embedded")
     parser.add_argument("--n", type=int, default=16)
     parser.add_argument("--max-tokens", type=int, default=256)
-    parser.add_argument("--store", default="gsm8k-runs.db")
+    parser.add_argument("--store", default="accuracy-runs.db")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    rows = problems(options.problems)
+    rows = problems(options.data, options.problems)
     majority = SelfConsistency(n=options.n, stop=Fixed())
     methods: list[Method] = [majority, Single(), SelfConsistency(n=options.n), BestOfN(n=options.n)]
     store = Store(options.store)
