@@ -1,10 +1,11 @@
 """Accuracy of the methods on one model, with intervals paired by problem.
 
 Run: `python benchmarks/accuracy.py [--data toy|gsm8k] [--problems 50] [--model embedded] [--n 16] [--json]`. The data
-come from `THINKSCALE_DATA` (default `../shared/data`): `gsm8k` is the test split of GSM8K with an instruction, `toy` the
-48 one- and two-step word problems of the recorded set, asked after its four worked examples as earlier turns of a
-chat. The difference of every method to majority vote is paired; its interval is a bootstrap over problems, the unit that was
-sampled. Draws are kept in `--store`, so an interrupted run continues where it stopped, and methods share their draws.
+come from `THINKSCALE_DATA` (default `../shared/data`): `gsm8k` is the test split of GSM8K with an instruction, `toy`
+the 48 one- and two-step word problems of the recorded set, asked after its four worked examples as earlier turns of a
+chat. The difference of every method to majority vote is paired; its interval is a bootstrap over problems, the unit
+that was sampled. Draws are kept in `--store`, so an interrupted run continues where it stopped, and methods share their
+draws.
 """
 
 from __future__ import annotations
