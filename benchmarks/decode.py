@@ -27,7 +27,6 @@ from pathlib import Path
 
 from thinkscale.engines.llamacpp import LlamaCpp
 from thinkscale.engines.llamacpp.binding import library
-from thinkscale.engines.llamacpp.engine import CONTEXT
 from thinkscale.engines.llamacpp.runtime import Context, Weights
 from thinkscale.engines.protocol import Request, complete
 from thinkscale.engines.weights import default_weights
@@ -44,9 +43,9 @@ TEMPERATURE = 0.8
 
 
 class Bare:
-    """The batched loop, with one chain of the runtime's samplers per draw."""
+    """The batched loop, with one chain of the runtime's samplers and one stream of cells per draw."""
 
-    def __init__(self, weights: Weights, draws: int, threads: int, **options: int | bool) -> None:
+    def __init__(self, weights: Weights, draws: int, length: int, threads: int) -> None:
         self.weights, self.draws = weights, draws
         self.lib = library()
         for name, result, arguments in (
@@ -59,7 +58,7 @@ class Bare:
         ):
             function = getattr(self.lib, name)
             function.restype, function.argtypes = result, arguments
-        self.context = Context(weights, cells=CONTEXT, sequences=draws, threads=threads, **options)
+        self.context = Context(weights, cells=draws * length, sequences=draws, threads=threads, unified=False)
 
     def chain(self, seed: int) -> int:
         class Bias(c.Structure):
@@ -141,7 +140,8 @@ def serve(route: str, path: Path, draws: int, tokens: int, threads: int, wire: C
             engine.run(1, 4)
             wire.send((len(prompt), engine.engine._model.speller.spell(prompt)))
         else:
-            run = partial(Bare(engine.engine._model.weights, draws, threads).run, prompt, tokens)
+            bare = Bare(engine.engine._model.weights, draws, len(prompt) + tokens, threads)
+            run = partial(bare.run, prompt, tokens)
     wire.send("ready")
     while wire.recv():
         started = time.perf_counter()

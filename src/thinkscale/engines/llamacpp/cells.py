@@ -3,7 +3,7 @@
 The runtime does not say how many cells are in use, so they are counted here with stand-ins: one number per token
 decoded, with a count of the sequences that see it. A reservation is made before a sequence starts to grow, so a
 sequence that was let in cannot run out. Sequences that nobody works on any more stay as a cache of prefixes, and the
-least recently used of them give way when room is needed.
+least recently used of them give way when room is needed. `streams.py` is the account of the other layout.
 """
 
 from __future__ import annotations
@@ -52,24 +52,13 @@ def common_prefix(a: Sequence[int] | array[int], b: Sequence[int] | array[int]) 
     return int(differ[0]) if len(differ) else n
 
 
-class Cells:
-    """The account of one context's cells and sequence numbers; used from the worker thread only."""
+class Account:
+    """What both layouts have in common; itself the account of a cache that was not opened, where nothing fits."""
 
-    def __init__(self, context: Context, sequences: int) -> None:
-        self._context = context
-        self.capacity = context.cells
-        self._holders = np.zeros(self.capacity, np.int32)
-        self._free = list(range(self.capacity - 1, -1, -1))
-        self._ids = list(range(sequences - 1, -1, -1))
-        self._reserved = 0
+    def __init__(self) -> None:
+        self.strands: list[Strand] = []
         self._clock = 0
         self._touches = 0
-        self.strands: list[Strand] = []
-
-    @property
-    def available(self) -> int:
-        """Cells that are neither in use nor reserved."""
-        return len(self._free) - self._reserved
 
     def best_match(self, tokens: array[int]) -> tuple[Strand | None, int]:
         """The strand that shares the longest beginning with `tokens`, and how long it is.
@@ -90,27 +79,111 @@ class Cells:
         """Longest beginning of `tokens` that is about to be read into the cache for somebody else."""
         return max((common_prefix(s.target, tokens) for s in self.strands if s.target is not None), default=0)
 
-    def set_aside(self, cells: int) -> None:
-        """Reserve cells for a strand that is opened later."""
-        self._reserved += cells
+    def touch(self, strand: Strand) -> None:
+        """Count a strand as just used."""
+        self._touches += 1
+        strand.touched, strand.order = self._clock, self._touches
 
-    def give_back(self, cells: int) -> None:
+    def idle(self, keep: Strand | None = None) -> list[Strand]:
+        """The cached strands other than `keep`, least recently used first."""
+        return sorted((s for s in self.strands if s.idle and s is not keep), key=lambda s: s.order)
+
+    @property
+    def used(self) -> int:
+        """Tokens in the cache."""
+        return sum(len(s.tokens) for s in self.strands)
+
+    def fits(self, tokens: int) -> bool:
+        """Whether one text of so many tokens can be held at all."""
+        return False
+
+    def set_aside(self, cells: int, draws: int = 1) -> None:
+        """Reserve room for draws that are opened later and grow by `cells` tokens each."""
+
+    def give_back(self, cells: int, draws: int = 1) -> None:
         """Undo `set_aside`."""
-        self._reserved -= cells
 
-    def reserve(self, strand: Strand, cells: int) -> None:
-        """Reserve more cells for a strand to grow into."""
+    def make_room(self, cells: int, keep: Strand | None = None) -> bool:
+        """Let cached strands go, oldest first and `keep` never, until a draw of `cells` tokens has room.
+
+        When that cannot be, the answer is `False` and nothing was let go.
+        """
+        raise NotImplementedError
+
+    def begin(self, source: Strand | None, length: int, more: int, draw: int | None) -> Strand | None:
+        """A strand to read a prompt into, when there is room for it and for a draw of `draw` tokens.
+
+        It shares the first `length` tokens of `source` and has `more` to go.
+        """
+        raise NotImplementedError
+
+    def open(self, source: Strand, length: int, reserve: int) -> Strand:
+        """A new strand that shares the first `length` tokens of another, with room for `reserve` more."""
+        raise NotImplementedError
+
+    def grow(self, strand: Strand, tokens: Sequence[int]) -> None:
+        """Note that tokens were decoded into a strand; they come out of its reservation."""
+        raise NotImplementedError
+
+    def rest(self, strand: Strand) -> None:
+        """Keep a strand as a cache only: its reservation is given back."""
+        strand.idle, strand.target = True, None
+        self.touch(strand)
+
+    def drop(self, strand: Strand) -> None:
+        """Forget a strand."""
+        raise NotImplementedError
+
+    def charge(self, rows: int) -> None:
+        """Count a step of `rows` rows."""
+
+    def settle(self, running: Sequence[Strand]) -> None:
+        """Have the strands that are decoded together lie where the runtime can decode them together."""
+
+
+class Cells(Account):
+    """The account of one context's cells and sequence numbers; used from the worker thread only."""
+
+    def __init__(self, context: Context, sequences: int) -> None:
+        super().__init__()
+        self._context = context
+        self.capacity = context.cells
+        self._holders = np.zeros(self.capacity, np.int32)
+        self._free = list(range(self.capacity - 1, -1, -1))
+        self._ids = list(range(sequences - 1, -1, -1))
+        self._reserved = 0
+
+    @property
+    def available(self) -> int:
+        """Cells that are neither in use nor reserved."""
+        return len(self._free) - self._reserved
+
+    @property
+    def used(self) -> int:
+        """Tokens in the cache; what several strands see counts once."""
+        return self.capacity - len(self._free)
+
+    def fits(self, tokens: int) -> bool:
+        """See `Account.fits`."""
+        return tokens <= self.capacity
+
+    def set_aside(self, cells: int, draws: int = 1) -> None:
+        """See `Account.set_aside`."""
+        self._reserved += cells * draws
+
+    def give_back(self, cells: int, draws: int = 1) -> None:
+        """See `Account.give_back`."""
+        self._reserved -= cells * draws
+
+    def _reserve(self, strand: Strand, cells: int) -> None:
         strand.reserved += cells
         self._reserved += cells
 
     def make_room(self, cells: int, keep: Strand | None = None) -> bool:
-        """Let cached strands go, oldest first and `keep` never, until `cells` are available.
-
-        When that cannot be, the answer is `False` and nothing was let go.
-        """
+        """See `Account.make_room`."""
         if self.available >= cells:
             return True
-        idle = sorted((s for s in self.strands if s.idle and s is not keep), key=lambda s: s.order)
+        idle = self.idle(keep)
         if not idle or self.available + self._held_only_by(idle) < cells:
             return False
         for strand in idle:
@@ -125,23 +198,35 @@ class Cells:
             counts[np.asarray(strand.cells)] += 1
         return int(((counts > 0) & (counts == self._holders)).sum())
 
-    def open(self, source: Strand | None, length: int, reserve: int) -> Strand:
-        """A new strand that shares the first `length` tokens of another, with `reserve` cells set aside to grow."""
+    def begin(self, source: Strand | None, length: int, more: int, draw: int | None) -> Strand | None:
+        """See `Account.begin`. The source itself may give way once its cells are shared."""
+        strand = self._open(source, length, 0)
+        if not self.make_room(more + (draw or 0)):
+            self.drop(strand)
+            return None
+        self._reserve(strand, more)
+        return strand
+
+    def open(self, source: Strand, length: int, reserve: int) -> Strand:
+        """See `Account.open`."""
+        return self._open(source, length, reserve)
+
+    def _open(self, source: Strand | None, length: int, reserve: int) -> Strand:
         if not self._ids:
-            self.drop(min((s for s in self.strands if s.idle and s is not source), key=lambda s: s.order))
+            self.drop(self.idle(source)[0])
         strand = Strand(self._ids.pop())
         if source is not None and length:
             self._context.share(source.id, strand.id, length)
             strand.tokens, strand.cells = source.tokens[:length], source.cells[:length]
             self._holders[np.asarray(strand.cells)] += 1
             self.touch(source)
-        self.reserve(strand, reserve)
+        self._reserve(strand, reserve)
         self.strands.append(strand)
         self.touch(strand)
         return strand
 
     def grow(self, strand: Strand, tokens: Sequence[int]) -> None:
-        """Note that tokens were decoded into a strand; they come out of its reservation."""
+        """See `Account.grow`."""
         for token in tokens:
             cell = self._free.pop()
             self._holders[cell] = 1
@@ -151,10 +236,10 @@ class Cells:
         self._reserved -= len(tokens)
 
     def rest(self, strand: Strand) -> None:
-        """Keep a strand as a cache only: its reservation is given back."""
+        """See `Account.rest`."""
         self._reserved -= strand.reserved
-        strand.reserved, strand.idle, strand.target = 0, True, None
-        self.touch(strand)
+        strand.reserved = 0
+        super().rest(strand)
 
     def drop(self, strand: Strand) -> None:
         """Forget a strand; cells that nobody else sees are free again."""
@@ -179,8 +264,3 @@ class Cells:
         self._clock += rows
         for strand in [s for s in self.strands if s.idle and self._clock - s.touched > RENT]:
             self.drop(strand)
-
-    def touch(self, strand: Strand) -> None:
-        """Count a strand as just used."""
-        self._touches += 1
-        strand.touched, strand.order = self._clock, self._touches

@@ -68,6 +68,11 @@ class Job:
         """Whether something of it has no room yet."""
         return bool(self.queued) or (self.scores and self.reading is None)
 
+    @property
+    def most(self) -> int:
+        """Tokens that one sequence of it may come to hold."""
+        return len(self.prompt) + len(self.continuation) + self.limit
+
     def aborts(self, index: int) -> bool:
         """Whether somebody wants one of its draws ended."""
         return self.abort is not None and index in self.abort

@@ -10,8 +10,9 @@ from functools import cached_property
 from pathlib import Path
 
 from thinkscale.engines.llamacpp.draws import Item, Job
+from thinkscale.engines.llamacpp.layout import Size
 from thinkscale.engines.llamacpp.model import Model
-from thinkscale.engines.llamacpp.worker import Size, Worker
+from thinkscale.engines.llamacpp.worker import Worker
 from thinkscale.engines.protocol import Abort, Capabilities, Capability, Chunk, Request
 from thinkscale.engines.think_formats import think_format_for
 from thinkscale.errors import EngineError, SettingsError
@@ -37,7 +38,8 @@ class LlamaCpp:
             weights.
         context: tokens of cache, shared by all draws in flight.
         threads: processor threads; `None` is one for each core.
-        slots: most draws that run at once; more wait their turn.
+        slots: most draws that run at once; more wait their turn. As long as all work is short, the cache is split
+            into some eighteen streams and that is the bound, see `layout.py`.
     """
 
     def __init__(

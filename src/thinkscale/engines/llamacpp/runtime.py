@@ -19,6 +19,9 @@ from thinkscale.errors import EngineError, ModelError
 Floats = NDArray[np.float32]
 Ids = NDArray[np.int32]
 
+BATCH = 512
+"""Most tokens of one step."""
+
 _CANDIDATE = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)])
 
 
@@ -85,7 +88,9 @@ class Weights:
 class Context:
     """The cells of one model and a batch to fill; used from one thread only.
 
-    `cells` tokens are shared by all sequences. A batch holds at most `batch` tokens, of which at most `outputs` ask for
+    `cells` tokens are shared by all sequences, or divided among them evenly when not `unified`. Divided, a row looks
+    over the cells of its own sequence only, but rows are decoded together only where their sequence numbers follow one
+    another, in the order of the batch. A batch holds at most `batch` tokens, of which at most `outputs` ask for
     logits.
     """
 
@@ -117,6 +122,7 @@ class Context:
             )
         self.cells: int = self._lib.llama_n_ctx(self._handle)
         self.batch, self.outputs = batch, max(outputs, sequences)
+        self._unified = unified
         self._memory = self._lib.llama_get_memory(self._handle)
         self._vocab_size = weights.vocab_size
         self._allocate(batch)
@@ -149,8 +155,16 @@ class Context:
         return flat.reshape(rows, self._vocab_size)
 
     def share(self, source: int, target: int, length: int) -> None:
-        """Let sequence `target` see the first `length` cells of `source` as its own."""
-        self._lib.llama_memory_seq_cp(self._memory, source, target, 0, length)
+        """Let sequence `target` see the first `length` cells of `source` as its own.
+
+        Divided cells can only be copied, all that a sequence has room for, which the runtime does before the next
+        batch; what `target` held is lost.
+        """
+        if self._unified:
+            self._lib.llama_memory_seq_cp(self._memory, source, target, 0, length)
+            return
+        self._lib.llama_memory_seq_cp(self._memory, source, target, -1, -1)
+        self._lib.llama_memory_seq_rm(self._memory, target, length, -1)
 
     def forget(self, sequence: int) -> None:
         """Drop all cells of a sequence; cells that others see as well stay theirs."""

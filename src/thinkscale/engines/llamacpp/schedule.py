@@ -15,17 +15,16 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from thinkscale.engines.llamacpp.cells import Cells, Strand
+from thinkscale.engines.llamacpp.cells import Account, Strand
 from thinkscale.engines.llamacpp.draws import DEFAULT_TOKENS, Draw, Item, Job, pack, prepare
+from thinkscale.engines.llamacpp.layout import Cache, Work
 from thinkscale.engines.llamacpp.model import Model
-from thinkscale.engines.llamacpp.runtime import Context, Floats
+from thinkscale.engines.llamacpp.runtime import BATCH, Floats
 from thinkscale.engines.llamacpp.sampling import Rule, Sampler
 from thinkscale.engines.protocol import Chunk, Completion
 from thinkscale.errors import ContextError
 from thinkscale.types import Finish, LogprobSpace
 
-BATCH = 512
-"""Most tokens of one step."""
 SHARED_BATCH = 128
 """Most prompt tokens of a step in which draws run as well, because they wait for it."""
 WORTH_WAITING = 16
@@ -67,20 +66,21 @@ class _Piece:
 
 
 class Scheduler:
-    """The jobs in flight on one context; used from one thread only."""
+    """The jobs in flight on one cache; used from one thread only."""
 
-    def __init__(
-        self, model: Model, context: Context, *, slots: int, sequences: int, post: Callable[[Job, Item], None]
-    ) -> None:
-        self._model, self._context, self._slots, self._post = model, context, slots, post
-        self._cells = Cells(context, sequences)
+    def __init__(self, model: Model, cache: Cache, post: Callable[[Job, Item], None]) -> None:
+        self._model, self._cache, self._post = model, cache, post
         self._sampler = Sampler(model.weights.vocab_size)
         self._ends = frozenset(model.weights.ends.tolist())
         self._end_ids = model.weights.ends
-        self._longest = min(model.weights.context_trained or context.cells, context.cells)
+        self._longest = min(model.weights.context_trained or cache.size.cells, cache.size.cells)
         self._rules: dict[Rule, Rule] = {}
         self._running: list[Draw] = []
         self.jobs: list[Job] = []
+
+    @property
+    def _cells(self) -> Account:
+        return self._cache.account
 
     # Arrivals and departures.
 
@@ -127,7 +127,7 @@ class Scheduler:
             draw.close()
             if draw.strand is not None:
                 self._cells.rest(draw.strand)
-        self._cells.give_back(len(job.granted) * job.limit)
+        self._cells.give_back(job.limit, len(job.granted))
         job.queued.clear()
         job.granted.clear()
         self._running = [d for d in self._running if d.job is not job]
@@ -141,14 +141,16 @@ class Scheduler:
         """Decode one batch."""
         self._sweep()
         self._let_in()
+        self._cells.settle([draw.held for draw in self._running])
         step = self._compose()
         if not step.tokens:
             return
-        code = self._context.decode(step.tokens, step.positions, step.sequences, step.want)
+        context = self._cache.context
+        code = context.decode(step.tokens, step.positions, step.sequences, step.want)
         if code:
             self._fail(step, code)
             return
-        logits = self._context.logits(step.rows) if step.rows else np.empty((0, self._sampler.vocabulary), np.float32)
+        logits = context.logits(step.rows) if step.rows else np.empty((0, self._sampler.vocabulary), np.float32)
         self._cells.charge(step.rows)
         for draw in step.draws:
             self._cells.grow(draw.held, draw.tokens[-1:])
@@ -170,8 +172,8 @@ class Scheduler:
 
     def _compose(self) -> _Step:
         """One token of every running draw, then as much of the prompts as the step may hold."""
-        step = _Step()
-        for draw in self._running:
+        step, outputs = _Step(), self._cache.outputs
+        for draw in sorted(self._running, key=lambda draw: draw.held.id):
             step.draws.append(draw)
             step.add(draw.held, draw.tokens[-1:], 1)
         budget = min(SHARED_BATCH, BATCH - step.rows) if step.rows else BATCH
@@ -182,9 +184,9 @@ class Scheduler:
             at = len(strand.tokens)
             take = min(budget, len(strand.target) - at)
             if job.scores:
-                take = min(take, max(0, len(job.prompt) - 1 - at) + self._context.outputs - step.rows)
+                take = min(take, max(0, len(job.prompt) - 1 - at) + outputs - step.rows)
             wanted = max(0, at + take - max(at, len(job.prompt) - 1))
-            if take <= 0 or step.rows + wanted > self._context.outputs:
+            if take <= 0 or step.rows + wanted > outputs:
                 continue
             tokens = strand.target[at : at + take].tolist()
             step.pieces.append(_Piece(job, strand, tokens, step.rows, wanted))
@@ -315,7 +317,9 @@ class Scheduler:
         """Give room to waiting draws, first come first served."""
         busy = len(self._running) + sum(len(j.granted) + (j.scores and j.reading is not None) for j in self.jobs)
         for job in list(self.jobs):
-            while job.waits and busy < self._slots and self._grant(job):
+            if job.waits and not self._suits(job):
+                return
+            while job.waits and busy < self._cache.size.slots and self._grant(job):
                 busy += 1
             waits = job.waits
             if job.granted and job.reading is None:
@@ -323,10 +327,16 @@ class Scheduler:
             if waits:
                 return
 
+    def _suits(self, job: Job) -> bool:
+        """Whether the layout of the cache has room for a job; it is chosen anew when nobody uses it."""
+        if not self._running and not any(j.granted or j.reading is not None for j in self.jobs):
+            self._cache.arrange([Work(j.most, len(j.queued) * j.limit, j.limit) for j in self.jobs if j.waits])
+        return self._cells.fits(job.most)
+
     def _launch(self, job: Job) -> None:
         """Turn the room set aside for draws into running draws."""
         draws, job.granted = job.granted, []
-        self._cells.give_back(len(draws) * job.limit)
+        self._cells.give_back(job.limit, len(draws))
         self._start(job, draws)
 
     def _grant(self, job: Job) -> bool:
@@ -354,14 +364,11 @@ class Scheduler:
         if known == len(text) and not job.scores:
             job.source = source
             return self._grant(job)
-        strand = self._cells.open(source, known, 0)
-        limit = 0 if job.scores else job.limit
-        if not self._cells.make_room(len(text) - known + limit):
-            self._cells.drop(strand)
+        strand = self._cells.begin(source, known, len(text) - known, None if job.scores else job.limit)
+        if strand is None:
             return False
-        self._cells.reserve(strand, len(text) - known)
         strand.target, job.reading = text, strand
         if not job.scores:
-            self._cells.set_aside(limit)
+            self._cells.set_aside(job.limit)
             job.granted.append(job.queued.popleft())
         return True

@@ -9,34 +9,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from dataclasses import dataclass
 
 from thinkscale.engines.llamacpp.draws import Item, Job
+from thinkscale.engines.llamacpp.layout import Cache, Size
 from thinkscale.engines.llamacpp.model import Model
-from thinkscale.engines.llamacpp.runtime import Context
-from thinkscale.engines.llamacpp.schedule import BATCH, Scheduler
+from thinkscale.engines.llamacpp.schedule import Scheduler
 from thinkscale.errors import EngineError
 
 _log = logging.getLogger("thinkscale.llamacpp")
 
-_CACHED = 16
 _CLOSED = "this engine was closed: make a new one"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Size:
-    """What the engine may use."""
-
-    cells: int
-    """Tokens of cache, shared by all sequences."""
-    threads: int
-    slots: int
-    """Draws that run at once."""
-
-    @property
-    def sequences(self) -> int:
-        """Sequence numbers: every slot may hold a draw and the prompt of another, and some are left for the cache."""
-        return 2 * self.slots + _CACHED
 
 
 class Worker:
@@ -83,17 +65,18 @@ class Worker:
 
     def _run(self) -> None:
         try:
-            context = self._open()
+            cache = self._open()
         except EngineError as error:
             self._give_up(error)
             return
-        size = self._size
-        scheduler = Scheduler(self._model, context, slots=size.slots, sequences=size.sequences, post=self._post)
+        scheduler = Scheduler(self._model, cache, self._post)
         self._scheduler = scheduler
         try:
             while self._collect(scheduler):
                 try:
                     scheduler.step()
+                except EngineError as error:
+                    scheduler.start_over(error)
                 except Exception as error:
                     _log.exception("a step of the embedded engine failed")
                     scheduler.start_over(EngineError(f"the embedded engine failed inside a step: {error!r}"))
@@ -101,15 +84,15 @@ class Worker:
             scheduler.start_over(EngineError(_CLOSED))
             self._send()
         finally:
-            context.close()
+            cache.close()
 
-    def _open(self) -> Context:
-        size, weights = self._size, self._model.weights
+    def _open(self) -> Cache:
+        weights = self._model.weights
         if not weights.forkable:
             raise EngineError(
                 "this model keeps a recurrent or encoder state that draws cannot share: use another model"
             )
-        return Context(weights, cells=size.cells, sequences=size.sequences, threads=size.threads, batch=BATCH)
+        return Cache(weights, self._size)
 
     def _give_up(self, error: EngineError) -> None:
         """The model cannot be opened: say so to everyone who waits. The next request tries again."""
