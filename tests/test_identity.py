@@ -3,7 +3,7 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thinkscale.identity import digest, prompt_name, request_name, seed_of, text_name
+from thinkscale.identity import digest, prompt_name, request_name, sampling_name, seed_of, text_name
 from thinkscale.types import LogprobSpace, Message, Origin, Sampling, Segment
 
 PARTS = st.lists(st.one_of(st.text(), st.binary(), st.integers()), max_size=5)
@@ -63,10 +63,10 @@ def test_every_setting_that_can_change_a_draw_changes_its_name():
         {"grammar": "root ::= x"}, {"thinking_budget": 4}, {"effort": "low"}, {"extra": {"a": 1}},
         {"response_format": {"type": "json_object"}},
     ]  # fmt: skip
-    names = {request_name("m", "p", "t", Sampling(**c)) for c in [{}, *changed]}
+    names = {request_name("m", "p", "t", sampling_name(Sampling(**c))) for c in [{}, *changed]}
     assert len(names) == len(changed) + 1
 
 
 def test_a_likelihood_is_never_mistaken_for_a_sample():
-    asked = {request_name("m", "p", "t", Sampling(), c) for c in (None, "", "None", "a")}
+    asked = {request_name("m", "p", "t", sampling_name(Sampling()), c) for c in (None, "", "None", "a")}
     assert len(asked) == 4

@@ -14,8 +14,8 @@ from thinkscale.answers import Classes
 from thinkscale.budget import Ledger
 from thinkscale.draws import Landing, Memory, Slots
 from thinkscale.engines.protocol import Engine, Price
-from thinkscale.identity import prompt_name
-from thinkscale.types import Finish, Message, Path, Problem, Trace, Usage
+from thinkscale.identity import prompt_name, sampling_name
+from thinkscale.types import Finish, Message, Path, Problem, Sampling, Trace, Usage
 
 
 class Journal(Protocol):
@@ -61,6 +61,7 @@ class Desk:
     """Paid-for traces that the result does not rest on."""
     _slots: dict[int, Slots] = field(default_factory=dict)
     _named: tuple[tuple[Message, ...], str] | None = None
+    _sampled: tuple[Sampling, str] | None = None
 
     def warn(self, message: str) -> None:
         """Keep a warning for the outcome, once."""
@@ -97,6 +98,12 @@ class Desk:
         if self._named is None or self._named[0] is not messages:
             self._named = (messages, prompt_name(messages, self.tools_of(messages)))
         return self._named[1]
+
+    def sampling_of(self, sampling: Sampling) -> str:
+        """The name of a sampling; that of the one asked about last is remembered."""
+        if self._sampled is None or self._sampled[0] is not sampling:
+            self._sampled = (sampling, sampling_name(sampling))
+        return self._sampled[1]
 
     def tools_of(self, messages: tuple[Message, ...]) -> tuple[Mapping[str, object], ...]:
         """The tools that go with a prompt: those of the problem, when it is the problem's own."""

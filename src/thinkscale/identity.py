@@ -44,10 +44,15 @@ def seed_of(run_seed: int, role: str, prompt: str, text: str, path: Path) -> int
     return int(digest(run_seed, role, prompt, text, repr(path))[:16], 16) & _SEED_MASK
 
 
-def request_name(model: str, prompt: str, text: str, sampling: Sampling, continuation: str | None = None) -> str:
-    """The name of everything about a draw but its seed."""
+def sampling_name(sampling: Sampling) -> str:
+    """The name of how tokens are drawn; fields at their defaults are left out, so new ones change no name."""
     settings = {f.name: v for f in fields(sampling) if (v := getattr(sampling, f.name)) != f.default}
-    return digest(model, prompt, text, json.dumps(settings, sort_keys=True, default=_plain), repr(continuation))
+    return json.dumps(settings, sort_keys=True, default=_plain)
+
+
+def request_name(model: str, prompt: str, text: str, sampling: str, continuation: str | None = None) -> str:
+    """The name of everything about a draw but its seed, from the names of its parts."""
+    return digest(model, prompt, text, sampling, repr(continuation))
 
 
 def _plain(value: object) -> object:

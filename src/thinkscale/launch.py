@@ -148,7 +148,8 @@ def _flight(work: Work, which: range, grant: Grant, landing: Landing[Trace]) -> 
     granted = replace(work.sampling, max_tokens=int(grant.each.tokens)) if short else work.sampling
     prompt, text = session.desk.name_of(start.prompt), text_name(start.segments)
     seeds = tuple(seed_of(session.desk.seed, session.name, prompt, text, work.starts[i].path) for i in which)
-    name = request_name(session.capabilities.model, prompt, text, granted, work.continuation)
+    sampling = session.desk.sampling_of(granted)
+    name = request_name(session.capabilities.model, prompt, text, sampling, work.continuation)
     slots = session.desk.slots(session.engine)
 
     def land(index: int, completion: Completion, replayed: bool) -> None:

@@ -66,7 +66,8 @@ class Session:
         self.kind = kind
         self.enough = False
         """Whether a stop rule ended a `sample` of this session early."""
-        self._defaults = sampling or Sampling()
+        sampling = sampling or Sampling()
+        self._defaults = sampling if sampling.max_tokens else replace(sampling, max_tokens=DEFAULT_MAX_TOKENS)
         self._turns: dict[tuple[str, str, str, Path], int] = {}
 
     @property
@@ -264,7 +265,7 @@ class Session:
 
     def _with(self, sampling: dict[str, object]) -> Sampling:
         given = {name: value for name, value in sampling.items() if value is not None}
-        return replace(self._defaults, **{"max_tokens": self.cap, **given})  # type: ignore[arg-type]
+        return replace(self._defaults, **given) if given else self._defaults  # type: ignore[arg-type]
 
     async def _agreed(self, traces: list[Trace], new: Trace) -> list[Trace]:
         """The traces and one more, every answer under the label of its equivalence class."""
