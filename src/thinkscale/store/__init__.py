@@ -268,12 +268,19 @@ def _prepared(db: sqlite3.Connection) -> sqlite3.Connection:
 
 def _readonly(path: str) -> sqlite3.Connection | None:
     """A connection that only reads, so that what was paid for is still found; `None` when even that fails."""
-    try:
-        db = sqlite3.connect(f"{Path(path).absolute().as_uri()}?mode=ro", uri=True, check_same_thread=False)
-        db.execute("SELECT key FROM completions LIMIT 1")
-    except sqlite3.Error:
-        return None
-    return db
+    # In a folder that cannot be written there is no place for SQLite's own files: then it must be told to need none.
+    for options in ("mode=ro", "mode=ro&immutable=1"):
+        try:
+            db = sqlite3.connect(f"{Path(path).absolute().as_uri()}?{options}", uri=True, check_same_thread=False)
+        except sqlite3.Error:
+            continue
+        try:
+            db.execute("SELECT key FROM completions LIMIT 1")
+        except sqlite3.Error:
+            db.close()
+        else:
+            return db
+    return None
 
 
 def _unwritable(path: str, error: Exception) -> str:
