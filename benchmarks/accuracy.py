@@ -5,7 +5,7 @@ come from `THINKSCALE_DATA` (default `../shared/data`): `gsm8k` is the test spli
 the 48 one- and two-step word problems of the recorded set, asked after its four worked examples as earlier turns of a
 chat. The difference of every method to majority vote is paired; its interval is a bootstrap over problems, the unit
 that was sampled. Draws are kept in `--store`, so an interrupted run continues where it stopped, and methods share their
-draws.
+draws; a method that stops early is charged for every draw of the first request that is already known.
 """
 
 from __future__ import annotations
