@@ -14,7 +14,9 @@ import argparse
 import gzip
 import json
 import os
+import random
 import sys
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -59,10 +61,14 @@ def problems(data: str, limit: int) -> list[tuple[Problem, str]]:
     ]
 
 
+Pool = tuple[list[str | None], set[str]]
+"""The answers of one problem's attempts, by key, and the keys that are right."""
+
+
 async def graded(
     method: Method, model: str, rows: list[tuple[Problem, str]], max_tokens: int, store: Store
-) -> tuple[list[bool], int, float]:
-    right, tokens, seconds = [], 0, 0.0
+) -> tuple[list[bool], int, float, list[Pool]]:
+    right, tokens, seconds, pools = [], 0, 0.0, []
     for number, (problem, gold) in enumerate(rows):
         # Log-probabilities are asked for throughout, so that all methods share the same recorded draws.
         sampling = Sampling(max_tokens=max_tokens, logprobs=0)
@@ -70,11 +76,32 @@ async def graded(
             problem, method, engine_for(model), budget=Budget(), desk=Desk(seed=0), sampling=sampling, store=store
         )
         right.append(outcome.answer is not None and await same(gold, outcome.answer))
+        answers = {t.answer.key: t.answer.text for t in outcome.traces if t.answer}
+        pools.append(
+            (
+                [t.answer.key if t.answer else None for t in outcome.traces],
+                {key for key, text in answers.items() if await same(gold, text)},
+            )
+        )
         tokens += outcome.usage.output_tokens
         seconds += outcome.usage.seconds
         print(f"\r{method!r}: {number + 1} of {len(rows)}, {sum(right)} right", end="", file=sys.stderr)
     print(file=sys.stderr)
-    return right, tokens, seconds
+    return right, tokens, seconds, pools
+
+
+def voted(pools: list[Pool], n: int, resamples: int = 500) -> np.ndarray:
+    """Accuracy of a majority of n per problem: mean over random subsets of the pool, ties shared out."""
+    rng = random.Random(0)
+    accuracy = []
+    for keys, right in pools:
+        hits = 0.0
+        for _ in range(resamples):
+            counts = Counter(key for key in rng.sample(keys, n) if key is not None)
+            leaders = [key for key, count in counts.items() if count == max(counts.values())]
+            hits += sum(key in right for key in leaders) / max(1, len(leaders))
+        accuracy.append(hits / resamples)
+    return np.array(accuracy)
 
 
 def interval(difference: np.ndarray, resamples: int = 10_000) -> tuple[float, float]:
@@ -102,9 +129,10 @@ def main() -> None:
     table = []
     try:
         baseline: list[bool] = []
+        pools: list[Pool] = []
         for method in methods:
-            right, tokens, seconds = run(graded(method, options.model, rows, options.max_tokens, store))
-            baseline = baseline or right
+            right, tokens, seconds, drawn = run(graded(method, options.model, rows, options.max_tokens, store))
+            baseline, pools = baseline or right, pools or drawn
             low, high = interval(np.array(right, float) - np.array(baseline, float))
             table.append(
                 {
@@ -120,8 +148,15 @@ def main() -> None:
             )
     finally:
         store.close()
+    one = voted(pools, 1)
+    sizes = [n for n in (1, 2, 4, 8, 16, 32) if n <= options.n]
+    curve = [
+        {"votes": n, "accuracy": float(found.mean()), "minus_one_vote": interval(found - one)}
+        for n in sizes
+        for found in [voted(pools, n)]
+    ]
     if options.json:
-        print(json.dumps(table))
+        print(json.dumps({"methods": table, "curve": curve}))
         return
     print(f"{'method':<42}{'right':>10}{'accuracy':>10}{'minus majority (95 %)':>32}{'tokens':>10}{'s':>8}")
     for row in table:
@@ -129,6 +164,10 @@ def main() -> None:
         gap = f"{row['minus_majority']:+.1%} [{low:+.1%}, {high:+.1%}]"
         share = f"{row['right']}/{row['problems']}"
         print(f"{row['method']:<42}{share:>10}{row['accuracy']:>10.1%}{gap:>32}{row['tokens']:>10,}{row['seconds']:>8}")
+    print("\nmajority of n attempts, over random subsets of the pool, ties shared out")
+    for point in curve:
+        low, high = point["minus_one_vote"]
+        print(f"  n = {point['votes']:<4}{point['accuracy']:>8.1%}   minus n = 1: [{low:+.1%}, {high:+.1%}]")
 
 
 if __name__ == "__main__":
