@@ -22,6 +22,10 @@ from thinkscale.types import Usage
 
 CLOSING_TOKENS = 32
 """Most tokens kept back to ask an unfinished attempt for its final answer."""
+CLOSING_SECONDS = 1.5
+"""Time kept back for the same, when a tenth of the budget is less: half of the budget at most."""
+STOPPING_SECONDS = 0.25
+"""Most time that is left for engines to stop in: what was begun ends at its next token, not at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,7 +148,8 @@ class Ledger:
         self._limit = _as_cost(budget)
         self._kept = _closing_reserve(self._limit) if closing else Cost()
         self._closing = closing
-        self._deadline = min(deadline, self.started + (math.inf if budget.seconds is None else budget.seconds))
+        seconds = math.inf if budget.seconds is None else budget.seconds
+        self._deadline = min(deadline, self.started + seconds - min(STOPPING_SECONDS, 0.05 * seconds))
 
     @property
     def left(self) -> Cost:
@@ -158,10 +163,11 @@ class Ledger:
 
     @property
     def deadline(self) -> float:
-        """When drawing must end: a tenth of the time is kept back until there is an answer."""
+        """When drawing must end: some of the time is kept back until there is an answer."""
         if not self._closing or math.isinf(self._deadline):
             return self._deadline
-        return self._deadline - 0.1 * (self._deadline - self.started)
+        span = self._deadline - self.started
+        return self._deadline - max(0.1 * span, min(CLOSING_SECONDS, 0.5 * span))
 
     @property
     def exhausted(self) -> bool:
