@@ -186,7 +186,8 @@ async def closed(problem: Problem, session: Session, outcome: Outcome) -> Outcom
     start = max(alive, key=lambda t: t.tokens, default=None) or session.open(problem)
     session.ledger.release()
     end = session.think.cut_short(start.text)
-    [last] = await session.extend([start], inject=end, max_tokens=CLOSING_TOKENS, temperature=0.0)
+    # Two tokens at least: a model that ends its turn at once has answered nothing.
+    [last] = await session.extend([start], inject=end, max_tokens=CLOSING_TOKENS, min_tokens=2, temperature=0.0)
     said = last.segments[-1]
     if said.origin is Origin.injected:
         return outcome
