@@ -11,7 +11,8 @@ import threading
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from functools import wraps
+from typing import ParamSpec, TypeVar
 
 from thinkscale.answers import kind_of
 from thinkscale.budget import CLOSING_TOKENS, Budget, Ledger
@@ -26,6 +27,7 @@ from thinkscale.settings import Settings, load
 from thinkscale.store import Run, Store
 from thinkscale.types import AnswerKind, Finish, Origin, Outcome, Problem, Sampling, Stopped, Trace
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -55,11 +57,6 @@ def run(work: Coroutine[None, None, T]) -> T:
     if failures:
         raise failures[0]
     return results[0]
-
-
-def ask(question: str | Problem, **options: object) -> Outcome:
-    """Answer a question; the options are those of `aask`."""
-    return run(aask(question, **options))  # type: ignore[arg-type]
 
 
 async def aask(
@@ -113,6 +110,18 @@ async def aask(
     finally:
         if store:
             store.close()
+
+
+def _synchronous(work: Callable[P, Coroutine[None, None, T]]) -> Callable[P, T]:
+    @wraps(work)
+    def called(*args: P.args, **kwargs: P.kwargs) -> T:
+        return run(work(*args, **kwargs))
+
+    called.__name__ = called.__qualname__ = "ask"
+    return called
+
+
+ask = _synchronous(aask)
 
 
 @dataclass(frozen=True, slots=True)
