@@ -65,7 +65,7 @@ async def test_the_embedded_engine_keeps_the_engine_protocol():
     await check_engine(engine_for("embedded"))
 
 
-async def test_a_method_that_looks_at_the_clock_of_its_engine_is_caught():
+async def test_a_method_that_is_no_record_of_hyper_parameters_is_caught():
     class Forgetful:
         async def solve(self, problem, llm): ...
 

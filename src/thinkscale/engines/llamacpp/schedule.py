@@ -72,7 +72,6 @@ class Scheduler:
         self._model, self._cache, self._post = model, cache, post
         self._sampler = Sampler(model.weights.vocab_size)
         self._ends = frozenset(model.weights.ends.tolist())
-        self._end_ids = model.weights.ends
         self._longest = min(model.weights.context_trained or cache.size.cells, cache.size.cells)
         self._rules: dict[Rule, Rule] = {}
         self._running: list[Draw] = []
