@@ -9,7 +9,7 @@ import pytest
 from thinkscale.budget import Budget, Ledger
 from thinkscale.desk import Desk
 from thinkscale.door import solve
-from thinkscale.engines.protocol import Capability, Price
+from thinkscale.engines.protocol import Capability, Chunk, Price
 from thinkscale.engines.scripted import EVERYTHING, Line, Scripted
 from thinkscale.engines.tabular import Tabular
 from thinkscale.errors import CapabilityError, EngineError, SettingsError
@@ -211,10 +211,13 @@ async def test_one_failure_never_loses_the_other_draws():
 
 
 class Brittle(Scripted):
-    """Breaks off after a few words of the first request, and works from then on."""
+    """Breaks off after five words of its first requests, and works from then on."""
+
+    breaks = 1
 
     async def stream(self, request, abort=None):
-        first, words = not self.cues, 0
+        self.breaks, words = self.breaks - 1, 0
+        first = self.breaks >= 0
         async with aclosing(super().stream(request, abort)) as chunks:
             async for chunk in chunks:
                 yield chunk
@@ -223,13 +226,54 @@ class Brittle(Scripted):
                     raise EngineError("connection reset", retryable=True, retry_after=0.0)
 
 
-async def test_draws_that_break_off_half_way_are_charged_and_kept():
-    llm = session(Brittle(lambda _: Line(says=WORDS, pace=0.0)))
+async def test_draws_that_break_off_half_way_are_asked_for_again_and_what_was_lost_is_charged():
+    engine = Brittle(lambda _: Line(says=WORDS, pace=0.0))
+    llm = session(engine)
     traces = await llm.sample(PROBLEM, 3)
+    assert [t.text for t in traces] == [WORDS] * 3
+    assert llm.ledger.spent.output_tokens == 5 + sum(t.tokens for t in traces)
+    assert llm.ledger.spent.calls == 3
+    assert {cue.sampling.max_tokens for cue in engine.cues[3:]} == {llm.cap - 2}
+
+
+async def test_a_draw_that_lost_half_of_its_cap_is_kept_as_it_is():
+    engine = Brittle(lambda _: Line(says=WORDS, pace=0.0))
+    engine.breaks = 10
+    llm = session(engine)
+    traces = await llm.sample(PROBLEM, 3, max_tokens=6)
     assert [t.finish for t in traces] == [Finish.error] * 3
-    assert [t.tokens for t in traces] == [2, 2, 1]
-    assert llm.ledger.spent.output_tokens == 5
-    assert [t.finish for t in await llm.sample(PROBLEM, 2)] == [Finish.eos] * 2
+    assert llm.ledger.spent.output_tokens <= 18
+    assert all(t.error == "connection reset" for t in traces)
+
+
+class Choosy(Scripted):
+    """Serves a request but for one of its draws, the first two times."""
+
+    async def stream(self, request, abort=None):
+        busy = len(self.cues) < 5
+        async with aclosing(super().stream(request, abort)) as chunks:
+            async for chunk in chunks:
+                if busy and chunk.index == request.n - 1:
+                    if chunk.completion:
+                        yield Chunk(chunk.index, failure=EngineError("busy", retryable=True, retry_after=0.0))
+                else:
+                    yield chunk
+
+
+async def test_a_draw_that_fails_alone_is_asked_for_alone():
+    engine = Choosy(lambda _: Line(says="a b c", pace=None))
+    traces = await session(engine).sample(PROBLEM, 4)
+    assert [t.text for t in traces] == ["a b c"] * 4
+    assert len(engine.cues) == 6
+    assert [cue.seed for cue in engine.cues[4:]] == [engine.cues[3].seed] * 2
+
+
+async def test_a_retry_does_not_outlast_the_deadline():
+    busy = Scripted(lambda _: Line(fails=EngineError("busy", retryable=True, retry_after=60.0)))
+    begun = time.monotonic()
+    outcome = await solve(PROBLEM, SelfConsistency(n=2), busy, budget=Budget(seconds=0.6))
+    assert time.monotonic() - begun < 5
+    assert outcome.answer is None
 
 
 class Forgetful(Scripted):
@@ -247,8 +291,8 @@ class Forgetful(Scripted):
 async def test_a_reply_that_ends_too_soon_is_not_spliced_into_the_next():
     llm = session(Forgetful(lambda _: Line(says="a b c", pace=0.0)))
     [trace] = await llm.sample(PROBLEM)
-    assert (trace.text, trace.finish, trace.tokens) == ("a b c", Finish.error, 3)
-    assert llm.ledger.spent.output_tokens == 3
+    assert (trace.text, trace.finish, trace.tokens) == ("a b c", Finish.eos, 3)
+    assert llm.ledger.spent.output_tokens == 6
 
 
 async def test_a_broken_expectation_ends_the_run_as_itself():

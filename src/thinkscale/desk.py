@@ -119,7 +119,8 @@ class Desk:
             nonlocal timer
             wait = ledger.deadline - time.monotonic()
             if wait <= 0:
-                landing.timed_out = landing.abort.everything = True
+                landing.timed_out = True
+                landing.abort.end()
             else:
                 timer = loop.call_later(wait, look)
 

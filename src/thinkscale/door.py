@@ -158,6 +158,8 @@ async def solve(
         sampling = replace(sampling, logprobs=sampling.logprobs or 0)
     lettered = problem.answer_kind is AnswerKind.auto and kind_of(problem.question) is AnswerKind.choice
     kind = AnswerKind.choice if lettered else problem.answer_kind
+    for each in {id(e): e for e in (engine, *desk.roles.values())}.values():
+        await each.open()
     ledger = Ledger(budget, closing=True)
     session = Session(engine, ledger, desk, kind=kind, sampling=sampling)
     session.require(needs)

@@ -7,10 +7,12 @@ budgets, answers or methods.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Generic, Protocol, TypeVar
 
 import stamina
@@ -22,7 +24,7 @@ from thinkscale.types import Finish, Usage
 T = TypeVar("T")
 A = TypeVar("A")
 
-ATTEMPTS = 3
+ATTEMPTS = 5
 """How often a request is made before its failure is recorded."""
 GRACE = 2.0
 """Seconds that an engine has to end what we abort before its stream is closed under it."""
@@ -149,7 +151,7 @@ class Landing(Generic[T]):
         return await self._arrived.get()
 
     async def _end(self, launching: asyncio.Task[None], patience: float) -> None:
-        self.abort.everything = True
+        self.abort.end()
         self._caught_up.set()
         if self._admitting:
             launching.cancel()
@@ -181,23 +183,30 @@ class Flight:
     """Called with the index of a draw and every piece of it that arrives."""
     text: list[str] = field(init=False)
     tokens: list[int] = field(init=False)
+    """Tokens that arrived in the attempt at hand."""
+    lost: list[int] = field(init=False)
+    """Tokens of attempts that broke off; they are charged to the draw."""
     landed: set[int] = field(init=False, default_factory=set)
+    _retries: asyncio.TaskGroup = field(init=False)
 
     def __post_init__(self) -> None:
         self.text = [""] * self.request.n
         self.tokens = [0] * self.request.n
+        self.lost = [0] * self.request.n
 
     async def run(self) -> None:
         """Bring every draw down: replayed, complete, failed, or cut off where a cancellation found it."""
         if self.memory:
             await self._replay(self.memory.recall(self.keys))
+        wanted = self._missing(range(self.request.n))
         try:
-            await self._persist()
-        except EngineError as error:
-            for index in self._missing():
-                self._down(index, self._partial(index, Finish.error, str(error)))
+            async with asyncio.TaskGroup() as self._retries:
+                try:
+                    await self._stream(wanted)
+                except EngineError as failure:
+                    await self._retry(wanted, failure)
         finally:
-            for index in self._missing():
+            for index in self._missing(range(self.request.n)):
                 self._down(index, self._partial(index, Finish.aborted))
 
     async def _replay(self, known: Mapping[str, Completion]) -> None:
@@ -212,54 +221,88 @@ class Flight:
                 self.text[index] = ""
         if self.landed:
             await self.looked_at()
-        for index in self._missing():
+        for index in self._missing(range(self.request.n)):
             if index in self.abort:
                 unmade = Completion(text="", finish=Finish.aborted, tokens=0)
                 self._down(index, cut.get(index, unmade), replayed=index in cut)
 
-    async def _persist(self) -> None:
-        """Make the request, and again after a passing failure for the draws that it cost nothing."""
+    async def _retry(self, wanted: list[int], failure: EngineError) -> None:
+        """Ask again for draws that failed, as long as that can help; what stays failed comes down as it is."""
+        hopeful = partial(self._worth_retrying, wanted)
+        attempts = aiter(stamina.retry_context(on=hopeful, attempts=ATTEMPTS, timeout=None))
         try:
-            return await self._stream(self._missing())
+            while attempt := await self._unless_over(attempts):
+                with attempt:
+                    if attempt.num == 1:
+                        raise failure
+                    await self._stream(wanted)
         except EngineError as error:
-            first = error
-        async for attempt in stamina.retry_context(on=_worth_retrying, attempts=ATTEMPTS, timeout=None):
-            with attempt:
-                if attempt.num == 1:
-                    raise first
-                await self._stream(self._missing())
+            for index in self._missing(wanted):
+                self._down(index, self._partial(index, Finish.error, str(error)))
 
-    async def _stream(self, wanted: Sequence[int]) -> None:
-        if not wanted:
+    async def _unless_over(self, attempts: AsyncIterator[stamina.Attempt]) -> stamina.Attempt | None:
+        """The next attempt, after the wait before it; `None` when there is none, or nobody waits for it any more."""
+        waiting = asyncio.ensure_future(anext(attempts, None))
+        with self.abort.watched(lambda: self.abort.over and waiting.cancel()):
+            try:
+                return None if self.abort.over else await waiting
+            except asyncio.CancelledError:
+                if not self.abort.over:
+                    raise
+                return None
+            finally:
+                waiting.cancel()
+
+    async def _stream(self, wanted: list[int]) -> None:
+        """Make one request for those of the draws that are missing; one that fails alone leaves `wanted`."""
+        asked = self._missing(wanted)
+        if not asked:
             return
-        request, abort = self.request, self.abort
+        abort = self.abort
+        if len(asked) < self.request.n:
+            abort = Abort(parent=abort, renumbered=tuple(asked))
+        async with aclosing(self.engine.stream(self._asking(asked), abort)) as chunks:
+            async for chunk in chunks:
+                index = asked[chunk.index]
+                self._heard(index, chunk)
+                if chunk.failure is not None:
+                    wanted.remove(index)
+                    self._retries.create_task(self._retry([index], chunk.failure))
+        if self._missing(wanted):
+            raise EngineError("the engine ended its reply before every draw was complete", retryable=True)
+
+    def _heard(self, index: int, chunk: Chunk) -> None:
+        self.text[index] += chunk.text
+        self.tokens[index] += chunk.tokens
+        if self.news:
+            self.news(index, chunk)
+        if chunk.completion is not None:
+            self._down(index, chunk.completion)
+
+    def _asking(self, wanted: Sequence[int]) -> Request:
+        """The request for some of the draws, with the cap that what they lost has left them."""
+        request = self.request
         if len(wanted) < request.n:
             request = replace(request, seeds=tuple(request.seeds[i] for i in wanted))
-            abort = Abort(parent=abort, renumbered=tuple(wanted))
-        try:
-            async with aclosing(self.engine.stream(request, abort)) as chunks:
-                async for chunk in chunks:
-                    index = wanted[chunk.index]
-                    self.text[index] += chunk.text
-                    self.tokens[index] += chunk.tokens
-                    if self.news:
-                        self.news(index, chunk)
-                    if chunk.completion is not None:
-                        self._down(index, chunk.completion)
-            if self._missing():
-                raise EngineError("the engine ended its reply before every draw was complete", retryable=True)
-        except EngineError:
-            self._give_up_broken()
-            raise
+        for index in wanted:
+            self.lost[index] += self.tokens[index]
+            self.tokens[index], self.text[index] = 0, ""
+        cap, lost = request.sampling.max_tokens, max(self.lost[i] for i in wanted)
+        if lost and cap:
+            request = replace(request, sampling=replace(request.sampling, max_tokens=cap - lost))
+        return request
 
-    def _give_up_broken(self) -> None:
-        """A draw that failed half-way has spent its tokens, so it stays in the pool as it is: failures are data."""
-        for index in self._missing():
-            if self.tokens[index]:
-                self._down(index, self._partial(index, Finish.error, "the reply broke off before its end"))
+    def _worth_retrying(self, wanted: Sequence[int], error: Exception) -> bool | float:
+        """Whether to ask again, or after how many seconds: not once half of what a draw may cost is lost."""
+        if not isinstance(error, EngineError) or not error.retryable or self.abort.over:
+            return False
+        cap = self.request.sampling.max_tokens or math.inf
+        if any(2 * (self.lost[i] + self.tokens[i]) > cap for i in self._missing(wanted)):
+            return False
+        return True if error.retry_after is None else error.retry_after
 
-    def _missing(self) -> list[int]:
-        return [i for i in range(self.request.n) if i not in self.landed]
+    def _missing(self, wanted: Sequence[int]) -> list[int]:
+        return [i for i in wanted if i not in self.landed]
 
     def _partial(self, index: int, finish: Finish, error: str | None = None) -> Completion:
         """What arrived of a draw that did not reach its end."""
@@ -271,15 +314,13 @@ class Flight:
         self.landed.add(index)
         if self.memory and not replayed and completion.usage.calls and completion.finish is not Finish.error:
             self.memory.remember(self.keys[index], completion)
+        if self.lost[index]:
+            lost = Usage(output_tokens=self.lost[index])
+            finish = Finish.budget if completion.finish is Finish.length else completion.finish
+            completion = replace(completion, usage=completion.usage + lost, finish=finish)
         self.land(index, completion, replayed)
 
 
 def _first(failure: BaseException) -> BaseException:
     """The first failure of a group of tasks: it is what ended the others."""
     return _first(failure.exceptions[0]) if isinstance(failure, BaseExceptionGroup) else failure
-
-
-def _worth_retrying(error: Exception) -> bool | float:
-    if not isinstance(error, EngineError) or not error.retryable:
-        return False
-    return True if error.retry_after is None else error.retry_after

@@ -50,9 +50,9 @@ def sampling_name(sampling: Sampling) -> str:
     return json.dumps(settings, sort_keys=True, default=_plain)
 
 
-def request_name(model: str, prompt: str, text: str, sampling: str, continuation: str | None = None) -> str:
+def request_name(model: str, prompt: str, text: str, sampling: str, given: object = None) -> str:
     """The name of everything about a draw but its seed, from the names of its parts."""
-    return digest(model, prompt, text, sampling, repr(continuation))
+    return digest(model, prompt, text, sampling, repr(given))
 
 
 def _plain(value: object) -> object:

@@ -17,7 +17,7 @@ from thinkscale.desk import Event, priced
 from thinkscale.draws import Flight, Landing
 from thinkscale.engines.protocol import Abort, Capability, Chunk, Completion, Request
 from thinkscale.identity import request_name, seed_of, text_name
-from thinkscale.types import Answer, AnswerKind, Finish, Message, Origin, Path, Problem, Sampling, Segment, Trace
+from thinkscale.types import Answer, AnswerKind, Finish, Message, Origin, Path, Problem, Sampling, Score, Segment, Trace
 
 if TYPE_CHECKING:
     from thinkscale.session import Method, Session
@@ -36,6 +36,8 @@ class Work:
     """With `max_tokens` set."""
     until: Callable[[Trace], bool] | None = None
     continuation: str | None = None
+    steps: Sequence[tuple[str, ...]] = ()
+    """For a reward request: the steps to judge after every start."""
     final: bool = True
     """Whether an answer found now may stand; a step on the way to one leaves the closing reserve where it is."""
 
@@ -66,7 +68,7 @@ async def drawn(work: Work) -> AsyncGenerator[tuple[int, Trace], None]:
         begun = 0
         async with asyncio.TaskGroup() as flights:
             while begun < len(starts):
-                grant = await landing.unless_over(session.ledger.admit(worst, _alike(starts, begun)))
+                grant = await landing.unless_over(session.ledger.admit(worst, _alike(work, begun)))
                 if grant is None:
                     return
                 admitted = begun + grant.draws
@@ -147,9 +149,14 @@ def _flight(work: Work, which: range, grant: Grant, landing: Landing[Trace]) -> 
     short = grant.each.tokens < work.cap
     granted = replace(work.sampling, max_tokens=int(grant.each.tokens)) if short else work.sampling
     prompt, text = session.desk.name_of(start.prompt), text_name(start.segments)
-    seeds = tuple(seed_of(session.desk.seed, session.name, prompt, text, work.starts[i].path) for i in which)
+    steps = work.steps[which[0]] if work.steps else ()
+    # What a reward model thinks of a text does not depend on the draw that wrote it.
+    seeds = tuple(
+        0 if steps else seed_of(session.desk.seed, session.name, prompt, text, work.starts[i].path) for i in which
+    )
     sampling = session.desk.sampling_of(granted)
-    name = request_name(session.capabilities.model, prompt, text, sampling, work.continuation)
+    given = steps or work.continuation
+    name = request_name(session.capabilities.model, prompt, text, sampling, given)
     slots = session.desk.slots(session.engine)
 
     def land(index: int, completion: Completion, replayed: bool) -> None:
@@ -165,7 +172,7 @@ def _flight(work: Work, which: range, grant: Grant, landing: Landing[Trace]) -> 
 
     flight = Flight(
         engine=session.engine,
-        request=request(work, start, granted, seeds),
+        request=replace(request(work, start, granted, seeds), steps=steps),
         keys=tuple(f"{name}{seed:016x}" for seed in seeds),
         abort=Abort(parent=landing.abort),
         memory=session.desk.memory,
@@ -185,7 +192,7 @@ def _heard(work: Work, start: Trace, flight: Flight, index: int, chunk: Chunk) -
     if work.until and chunk.completion is None:
         segment = Segment(text=flight.text[index], origin=Origin.sampled, tokens=flight.tokens[index])
         if work.until(replace(start, segments=(*start.segments, segment))):
-            flight.abort.draws.add(index)
+            flight.abort.end(index)
 
 
 def continued(session: Session, start: Trace, completion: Completion) -> Trace:
@@ -197,6 +204,7 @@ def continued(session: Session, start: Trace, completion: Completion) -> Trace:
         token_ids=completion.token_ids,
         logprobs=completion.logprobs,
         model=session.capabilities.name or session.capabilities.model,
+        tool_calls=completion.tool_calls,
     )
     return replace(
         start,
@@ -205,7 +213,13 @@ def continued(session: Session, start: Trace, completion: Completion) -> Trace:
         stop_string=completion.stop_string,
         error=completion.error,
         answer=_answer(start.text + completion.text, completion.finish, session.kind),
+        scores=_judged(completion),
     )
+
+
+def _judged(completion: Completion) -> tuple[Score, ...]:
+    rewards = completion.rewards
+    return (Score(value=rewards[-1], kind="reward", steps=rewards),) if rewards else ()
 
 
 def _answer(text: str, finish: Finish, kind: AnswerKind) -> Answer | None:
@@ -229,12 +243,16 @@ def request(work: Work, start: Trace, sampling: Sampling, seeds: tuple[int, ...]
         seeds=seeds,
         continuation=work.continuation,
         tools=tools,
+        apart=work.until is not None,
     )
 
 
-def _alike(starts: Sequence[Trace], at: int) -> int:
+def _alike(work: Work, at: int) -> int:
     """How many starts from `at` on continue the very same text, and can share one request."""
-    first, end = starts[at], at + 1
+    starts, end = work.starts, at + 1
+    if work.steps:
+        return 1
+    first = starts[at]
     while end < len(starts) and starts[end].segments is first.segments and starts[end].prompt is first.prompt:
         end += 1
     return end - at

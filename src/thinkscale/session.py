@@ -188,6 +188,35 @@ class Session:
             found = [trace.segments[-1].logprobs async for _, trace in scored]
         return found[0] if found else None
 
+    async def rewards(
+        self, traces: Sequence[Trace], split: Callable[[str], Sequence[str]] = lambda text: (text,)
+    ) -> list[tuple[float, ...] | None]:
+        """What a reward model thinks of every trace, as one number per step.
+
+        Args:
+            traces: what is judged, in order; the prompt of each is the question.
+            split: cuts an answer into steps, which joined give it back; whole answers unless said otherwise.
+
+        Returns:
+            `None` where there is nothing to judge, the budget is spent or the model failed.
+
+        Raises:
+            CapabilityError: the engine of this session is no reward model.
+        """
+        self.require(frozenset({Capability.rewards}))
+        judged = [(i, t) for i, t in enumerate(traces) if t.text]
+        work = Work(
+            session=self,
+            starts=[Trace(prompt=t.prompt, path=t.path) for _, t in judged],
+            sampling=replace(self._defaults, max_tokens=0, logprobs=None),
+            steps=[tuple(split(t.text)) for _, t in judged],
+        )
+        found: list[tuple[float, ...] | None] = [None] * len(traces)
+        async with aclosing(drawn(work)) as rewarded:
+            async for index, trace in rewarded:
+                found[judged[index][0]] = trace.scores[-1].steps if trace.scores else None
+        return found
+
     def role(self, name: str) -> Session:
         """The engine that plays a role (`judge`, `draft`, `reward`), on the same ledger; this one if none was named."""
         return self._copy(engine=self.desk.roles.get(name, self.engine), name=name)

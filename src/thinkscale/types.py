@@ -216,6 +216,8 @@ class Segment:
     """Ids that spell exactly `text`, when the engine gives them: a continuation by ids re-tokenises nothing."""
     logprobs: Logprobs | None = None
     model: str = ""
+    tool_calls: tuple[Mapping[str, object], ...] = ()
+    """Calls of tools that the model wants made, in OpenAI's form; they follow the text."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
+from thinkscale.errors import EngineError
 from thinkscale.types import Finish, Logprobs, Message, Sampling, Segment, Usage
 
 
@@ -30,6 +32,12 @@ class Capability(StrEnum):
     json_schema = "json-schema"
     thinking_budget = "thinking-budget"
     """A native cap on thinking tokens."""
+    rewards = "rewards"
+    """Judge the steps of a given answer, as reward models do."""
+
+
+GENERATES = frozenset(Capability) - {Capability.thinking_budget, Capability.rewards}
+"""All that a language model can do when nothing stands between it and us."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +57,18 @@ class ThinkFormat:
         """What ends a thinking that stands at `text` and was not finished: a fresh line, the end, the answer prefix."""
         fresh_line = not text or text.endswith("\n") or self.open.startswith("\n")
         return ("" if fresh_line else "\n") + self.close.strip("\n") + self.answer_prefix
+
+    def split(self, text: str) -> tuple[str, str]:
+        """The thinking and the answer of a text, without the markers; a text without the end marker is all answer."""
+        mark = self.close.strip()
+        thought, found, answer = text.rpartition(mark)
+        if not found:
+            return "", text
+        return thought.strip().removeprefix(self.open.strip()).strip(), answer.strip()
+
+    def joined(self, thought: str, answer: str) -> str:
+        """A turn as this family writes it, from what a server delivered in two fields."""
+        return f"{self.open}{thought}{self.close}{answer}" if thought else answer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +111,11 @@ class Request:
     """One 63-bit seed per draw; their number is n."""
     continuation: str | None = None
     """Likelihood request: sample nothing, return the log-probabilities of this text after the prompt and prefix."""
+    steps: tuple[str, ...] = ()
+    """Reward request: sample nothing, judge these steps of an answer to the messages; one step is the whole answer."""
     tools: tuple[object, ...] = ()
+    apart: bool = False
+    """Whether draws may be aborted one by one: an engine that can only cancel a whole request makes n of them."""
 
     @property
     def n(self) -> int:
@@ -113,12 +137,16 @@ class Completion:
     logprobs: Logprobs | None = None
     usage: Usage = Usage()
     """The share of the request's cost that belongs to this draw."""
+    tool_calls: tuple[Mapping[str, object], ...] = ()
+    """Calls of tools that the model wants made, in OpenAI's form."""
+    rewards: tuple[float, ...] = ()
+    """What a reward model gives each of the request's steps."""
     error: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """News of one draw: some more text, or its end."""
+    """News of one draw: some more text, its end, or that it has to be asked for again."""
 
     index: int
     """Which draw of the request, from 0."""
@@ -127,14 +155,16 @@ class Chunk:
     """Tokens sampled since the last chunk of this draw."""
     completion: Completion | None = None
     """Set on the last chunk of a draw."""
+    failure: EngineError | None = None
+    """Set when the draw failed alone: whoever asked decides whether to ask again; no more chunks of it follow."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Abort:
-    """A wish to end draws early. Engines look at it at every step and answer with a completion `finish=aborted`.
+    """A wish to end draws early. Engines answer with a completion `finish=aborted`.
 
-    Unlike closing the stream, this loses nothing: the partial text and the exact token count still arrive.
-    Reading is safe from another thread.
+    Unlike closing the stream, this loses nothing: the partial text and the exact token count still arrive. An engine
+    looks at it at every step, from any thread, or is woken through `watched`.
     """
 
     draws: set[int] = field(default_factory=set)
@@ -143,13 +173,38 @@ class Abort:
     """A wider wish: when it ends everything, so does this one."""
     renumbered: tuple[int, ...] = ()
     """The parent's numbers of the draws, for a request that covers only some of them."""
+    _wakes: list[Callable[[], object]] = field(default_factory=list)
+
+    def end(self, index: int | None = None) -> None:
+        """Wish that one draw ends, or everything, and wake those who watch."""
+        if index is None:
+            self.everything = True
+        else:
+            self.draws.add(index)
+        for wake in [*self._wakes]:
+            wake()
+
+    @contextmanager
+    def watched(self, wake: Callable[[], object]) -> Iterator[None]:
+        """While the context lasts, call `wake` whenever something more is to end, here or in a wider wish."""
+        self._wakes.append(wake)
+        try:
+            with self.parent.watched(wake) if self.parent else nullcontext():
+                yield
+        finally:
+            self._wakes.remove(wake)
+
+    @property
+    def over(self) -> bool:
+        """Whether everything is to end."""
+        return self.everything or (self.parent is not None and self.parent.over)
 
     def __contains__(self, index: int) -> bool:
         if self.everything or index in self.draws:
             return True
         if self.parent is None:
             return False
-        return self.renumbered[index] in self.parent if self.renumbered else self.parent.everything
+        return self.renumbered[index] in self.parent if self.renumbered else self.parent.over
 
 
 class Engine(Protocol):
@@ -157,15 +212,23 @@ class Engine(Protocol):
 
     @property
     def capabilities(self) -> Capabilities:
-        """What this engine is and can do; cheap, and constant over its life."""
+        """What this engine is and can do; cheap, and constant once the engine is open."""
+        ...
+
+    async def open(self) -> None:
+        """Find out what the capabilities are, where that takes asking; the second time is free.
+
+        Raises:
+            EngineError: whoever writes the tokens cannot be reached or is not what was expected.
+        """
         ...
 
     def stream(self, request: Request, abort: Abort | None = None) -> AsyncGenerator[Chunk, None]:
         """Draw `request.n` completions and yield news of them as it happens.
 
-        Every draw ends with exactly one chunk that carries its completion. A draw that fails alone ends with
-        `finish=error`; a request that fails as a whole raises `EngineError`. Closing the iterator stops the
-        generation; `abort` does so too and still delivers what was generated.
+        Every draw ends with exactly one chunk that carries its completion, or its failure when it failed alone; a
+        request that fails as a whole raises `EngineError`. Closing the iterator stops the generation; `abort` does so
+        too and still delivers what was generated.
         """
         ...
 

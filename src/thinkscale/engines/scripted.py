@@ -32,6 +32,7 @@ class Cue:
     number: int
     """How many draws were asked for before this one."""
     continuation: str | None = None
+    steps: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +44,8 @@ class Line:
     """How it ends, unless a stop string or the cap comes first."""
     logprob: float = -0.5
     """Log-probability of every word."""
+    rewards: tuple[float, ...] | None = None
+    """What a reward model says of the steps it is shown; `None` is 0.5 each."""
     reasoning: int | None = None
     """Words that the engine reports as thinking."""
     pace: float | None = None
@@ -98,6 +101,9 @@ class Scripted:
         spoken = [str(m.content) for m in request.messages] + [s.text for s in request.prefix]
         return sum(len(_WORD.findall(text)) for text in spoken)
 
+    async def open(self) -> None:
+        """Nothing to ask."""
+
     async def stream(self, request: Request, abort: Abort | None = None) -> AsyncGenerator[Chunk, None]:
         """Speak one line per draw."""
         abort = abort or Abort()
@@ -130,6 +136,7 @@ class Scripted:
             seed=seed,
             number=len(self.cues),
             continuation=request.continuation,
+            steps=request.steps,
         )
         self.cues.append(cue)
         if callable(self.script):
@@ -168,7 +175,7 @@ class _Speech:
     ended: bool = False
 
     def __post_init__(self) -> None:
-        text, self.finish = self.line.says, self.line.finish
+        text, self.finish = "" if self.request.steps else self.line.says, self.line.finish
         if self.request.continuation is not None:
             text = self.request.continuation
         cuts = [(text.find(s), s) for s in self.request.sampling.stop if s in text]
@@ -207,8 +214,13 @@ class _Speech:
                 output_tokens=0 if scored else len(spoken),
                 reasoning_tokens=self.line.reasoning,
             ),
+            rewards=self._rewards(),
         )
         return Chunk(self.index, "".join(rest), 0 if scored else len(rest), completion)
+
+    def _rewards(self) -> tuple[float, ...]:
+        given = self.line.rewards
+        return (0.5,) * len(self.request.steps) if given is None else given
 
     def _logprobs(self, words: int) -> Logprobs | None:
         if self.request.sampling.logprobs is None and self.request.continuation is None:

@@ -11,7 +11,7 @@ import math
 import random
 from collections.abc import AsyncGenerator, Mapping
 
-from thinkscale.engines.protocol import Abort, Capabilities, Capability, Chunk, Completion, Request
+from thinkscale.engines.protocol import GENERATES, Abort, Capabilities, Capability, Chunk, Completion, Request
 from thinkscale.errors import EngineError
 from thinkscale.identity import digest
 from thinkscale.types import Finish, Logprobs, LogprobSpace, Sampling, Usage
@@ -49,7 +49,7 @@ class Tabular:
         after = {token for row in self.table.values() for token in row}
         self.vocabulary = sorted((set(self.table) | after | {END}) - {START})
         self._ids = {token: i for i, token in enumerate(self.vocabulary)}
-        can = frozenset(Capability) - {Capability.thinking_budget, Capability.grammar, Capability.json_schema}
+        can = GENERATES - {Capability.grammar, Capability.json_schema}
         self._capabilities = Capabilities(model=f"tabular-{digest(repr(self.table))[:12]}", name="tabular", can=can)
 
     @property
@@ -100,6 +100,9 @@ class Tabular:
         words = sum(len(str(m.content).split()) for m in request.messages)
         given = len(self._known(request.continuation or ""))
         return words + given + sum(len(s.token_ids) or len(self._known(s.text)) for s in request.prefix)
+
+    async def open(self) -> None:
+        """Nothing to ask."""
 
     async def stream(self, request: Request, abort: Abort | None = None) -> AsyncGenerator[Chunk, None]:
         """Draw from the chain, continuing from the last token of the prefix."""

@@ -29,7 +29,7 @@ _completion = TypeAdapter(Completion)
 _messages = TypeAdapter(tuple[Message, ...])
 _problem = TypeAdapter(Problem)
 _score = TypeAdapter(Score)
-_detail = TypeAdapter(tuple[tuple[int, ...], Logprobs | None])
+_detail = TypeAdapter(tuple[tuple[int, ...], Logprobs | None, tuple[Mapping[str, object], ...]])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -220,7 +220,7 @@ class Store:
             (run, role, path, prompt, trace.finish, trace.stop_string, answer, key, trace.error, pool),
         ).lastrowid
         for at, s in enumerate(trace.segments):
-            detail = _json(_detail, (s.token_ids, s.logprobs)) if s.token_ids or s.logprobs else None
+            detail = _details(s)
             values = (row, at, s.origin, s.text, s.tokens, s.model, detail)
             self._db.execute("INSERT INTO segments VALUES (?, ?, ?, ?, ?, ?, ?)", values)
         for at, score in enumerate(trace.scores):
@@ -304,9 +304,16 @@ def _readable(found: Mapping[str, str]) -> Iterator[tuple[str, Completion]]:
             continue
 
 
+def _details(segment: Segment) -> str | None:
+    parts = (segment.token_ids, segment.logprobs, segment.tool_calls)
+    return _json(_detail, parts) if any(parts) else None
+
+
 def _segment(row: Sequence[object]) -> Segment:
     origin, text, tokens, model, detail = row
-    ids, logprobs = _detail.validate_python(json.loads(str(detail))) if detail else ((), None)
+    # A file written before there were tool calls has two parts.
+    parts = [*json.loads(str(detail)), []][:3] if detail else [[], None, []]
+    ids, logprobs, calls = _detail.validate_python(parts)
     return Segment(
         text=str(text),
         origin=Origin(str(origin)),
@@ -314,6 +321,7 @@ def _segment(row: Sequence[object]) -> Segment:
         model=str(model),
         token_ids=ids,
         logprobs=logprobs,
+        tool_calls=calls,
     )
 
 

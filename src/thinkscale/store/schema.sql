@@ -31,7 +31,7 @@ CREATE TABLE IF NOT EXISTS segments (
     text     TEXT NOT NULL,
     tokens   INTEGER NOT NULL,
     model    TEXT NOT NULL,
-    detail   TEXT,                     -- JSON: token ids and log-probabilities
+    detail   TEXT,                     -- JSON: token ids, log-probabilities, tool calls
     PRIMARY KEY (trace, position)
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS scores (

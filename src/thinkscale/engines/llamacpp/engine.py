@@ -13,13 +13,12 @@ from thinkscale.engines.llamacpp.draws import Item, Job
 from thinkscale.engines.llamacpp.layout import Size
 from thinkscale.engines.llamacpp.model import Model
 from thinkscale.engines.llamacpp.worker import Worker
-from thinkscale.engines.protocol import Abort, Capabilities, Capability, Chunk, Request
+from thinkscale.engines.protocol import GENERATES, Abort, Capabilities, Chunk, Request
 from thinkscale.engines.think_formats import think_format_for
 from thinkscale.errors import EngineError, SettingsError
 
 CONTEXT = 18 * 1024
 """Default cells: sixteen draws of a thousand tokens, and room for their prompts."""
-_CAN = frozenset(Capability) - {Capability.thinking_budget}
 
 
 class LlamaCpp:
@@ -71,12 +70,15 @@ class LlamaCpp:
         return Capabilities(
             model=header.identity,
             name=header.name,
-            can=_CAN,
+            can=GENERATES,
             context=min(header.context or self._cells, self._cells),
             concurrency=self._slots,
             exact=False,
             think=think_format_for(header.template),
         )
+
+    async def open(self) -> None:
+        """Nothing to ask: the header is read when it is needed."""
 
     async def stream(self, request: Request, abort: Abort | None = None) -> AsyncIterator[Chunk]:
         """See `Engine.stream`. The prompt is read once, whatever the number of draws."""
