@@ -1,4 +1,4 @@
-.PHONY: lint bench
+.PHONY: lint bench campaign
 
 lint:
 	ruff check
@@ -10,3 +10,7 @@ bench:
 	python benchmarks/start.py
 	python benchmarks/session.py
 	python benchmarks/decode.py
+	python benchmarks/over_http.py
+
+campaign:
+	THINKSCALE_TEST_DRAWS=20000 python -m pytest tests/engines/http/test_faults.py -k campaign

@@ -23,10 +23,13 @@ METHODS = (
     "self-consistency(n=12, stop=ahead-by-2)",
     "best-of-n(n=5)",
     "best-of-n(n=4, scorer=length)",
+    "best-of-n(n=4, scorer=outcome-reward)",
+    "best-of-n(n=3, scorer=process-reward(reduce=min))",
     "budget-forcing(waits=2, max_thinking=30)",
     "budget-forcing(waits=0, min_thinking=10)",
     "best-of-n(n=3, by=budget-forcing(waits=1, max_thinking=20))",
     "self-consistency(n=5, by=best-of-n(n=2, scorer=mean-logprob))",
+    "self-consistency(n=3, by=best-of-n(n=2, scorer=outcome-reward))",
 )
 CHAIN = {"": {"a": 0.5, " b": 0.5}, "a": {" b": 0.7, "<end>": 0.3}, " b": {"a": 0.6, " c": 0.4}, " c": {"a": 1.0}}
 COUNTING = "one two three four five six seven eight nine ten eleven twelve thirteen"

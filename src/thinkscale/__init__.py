@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from thinkscale.door import ask as ask
     from thinkscale.door import run as run
     from thinkscale.door import solve as solve
+    from thinkscale.engines.http_reward import HttpReward as HttpReward
+    from thinkscale.engines.pool import Pool as Pool
+    from thinkscale.engines.replay import Replay as Replay
     from thinkscale.engines.scripted import Scripted as Scripted
     from thinkscale.engines.tabular import Tabular as Tabular
     from thinkscale.errors import ThinkscaleError as ThinkscaleError
@@ -24,10 +27,13 @@ if TYPE_CHECKING:
     from thinkscale.methods.budget_forcing import BudgetForcing as BudgetForcing
     from thinkscale.methods.self_consistency import SelfConsistency as SelfConsistency
     from thinkscale.methods.single import Single as Single
+    from thinkscale.recordings import replay_of as replay_of
     from thinkscale.registry import parse as parse
     from thinkscale.registry import spec as spec
     from thinkscale.scorers.length import Length as Length
     from thinkscale.scorers.mean_logprob import MeanLogprob as MeanLogprob
+    from thinkscale.scorers.outcome_reward import OutcomeReward as OutcomeReward
+    from thinkscale.scorers.process_reward import ProcessReward as ProcessReward
     from thinkscale.scorers.self_certainty import SelfCertainty as SelfCertainty
     from thinkscale.session import Session as Session
     from thinkscale.settings import Settings as Settings
@@ -44,10 +50,15 @@ _HOMES = {
     "Budget": "budget",
     "BudgetForcing": "methods.budget_forcing",
     "Fixed": "stopping.fixed",
+    "HttpReward": "engines.http_reward",
     "Length": "scorers.length",
     "MeanLogprob": "scorers.mean_logprob",
     "Outcome": "types",
+    "OutcomeReward": "scorers.outcome_reward",
+    "Pool": "engines.pool",
     "Problem": "types",
+    "ProcessReward": "scorers.process_reward",
+    "Replay": "engines.replay",
     "Scripted": "engines.scripted",
     "SelfCertainty": "scorers.self_certainty",
     "SelfConsistency": "methods.self_consistency",
@@ -61,6 +72,7 @@ _HOMES = {
     "aask": "door",
     "ask": "door",
     "parse": "registry",
+    "replay_of": "recordings",
     "run": "door",
     "solve": "door",
     "spec": "registry",

@@ -17,7 +17,7 @@ from typing import ParamSpec, TypeVar
 from thinkscale.answers import kind_of
 from thinkscale.budget import CLOSING_TOKENS, Budget, Ledger
 from thinkscale.desk import Desk, Event
-from thinkscale.engines.opening import engine_for
+from thinkscale.engines.opening import engines_for
 from thinkscale.engines.protocol import Capability, Engine
 from thinkscale.identity import digest, prompt_name
 from thinkscale.registry import components, parse
@@ -89,9 +89,10 @@ async def aask(
     method = method if method is not None else settings.method
     budget = budget if budget is not None else settings.budget
     model = model if model is not None else settings.model
+    engine, named = engines_for(model, settings.base_url) if isinstance(model, str) else (model, {})
     desk = Desk(
         seed=settings.seed if seed is None else seed,
-        roles=roles or {},
+        roles={**named, **(roles or {})},
         concurrency=settings.concurrency,
         observe=observe,
     )
@@ -101,7 +102,7 @@ async def aask(
         return await solve(
             Problem.of(question) if isinstance(question, str) else question,
             parse(method, "method") if isinstance(method, str) else method,  # type: ignore[arg-type]
-            engine_for(model) if isinstance(model, str) else model,
+            engine,
             budget=Budget.parse(budget) if isinstance(budget, str) else budget,
             desk=desk,
             sampling=Sampling(max_tokens=settings.max_tokens),
@@ -163,6 +164,8 @@ async def solve(
     ledger = Ledger(budget, closing=True)
     session = Session(engine, ledger, desk, kind=kind, sampling=sampling)
     session.require(needs)
+    for role, needed in role_needs_of(method).items():
+        session.role(role).require(needed)
     run_id = ""
     if store:
         page = _page(problem, method, engine, budget, seed=desk.seed, sampling=sampling)
@@ -187,6 +190,15 @@ async def solve(
 def needs_of(method: object) -> frozenset[Capability]:
     """The capabilities that a method and everything nested in it need."""
     return frozenset().union(*(getattr(part, "needs", frozenset()) for part in components(method)))
+
+
+def role_needs_of(method: object) -> dict[str, frozenset[Capability]]:
+    """The capabilities that a method and everything nested in it need of the engines of other roles."""
+    needs: dict[str, frozenset[Capability]] = {}
+    for part in components(method):
+        for role, needed in getattr(part, "role_needs", {}).items():
+            needs[role] = needs.get(role, frozenset()) | needed
+    return needs
 
 
 async def closed(problem: Problem, session: Session, outcome: Outcome) -> Outcome:

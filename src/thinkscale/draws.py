@@ -283,7 +283,11 @@ class Flight:
         """The request for some of the draws, with the cap that what they lost has left them."""
         request = self.request
         if len(wanted) < request.n:
-            request = replace(request, seeds=tuple(request.seeds[i] for i in wanted))
+            request = replace(
+                request,
+                seeds=tuple(request.seeds[i] for i in wanted),
+                paths=tuple(request.paths[i] for i in wanted if request.paths),
+            )
         for index in wanted:
             self.lost[index] += self.tokens[index]
             self.tokens[index], self.text[index] = 0, ""

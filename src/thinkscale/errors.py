@@ -9,7 +9,8 @@
     │   ├── ContextError       the prompt does not fit the model's context
     │   └── ModelError         weights that are missing, damaged or not a model
     ├── ScorerError        a scorer could not judge a trace
-    └── StoreError         the run store cannot be opened, read or written
+    ├── StoreError         the run store cannot be opened, read or written
+    └── BenchError         recorded data or numbers that an estimator cannot use
 
 One class stands for one boundary. A message says what was attempted, what was seen and what to do. A draw that fails
 inside a run is not raised: it becomes a `Trace` with `finish=error`, because failures are data. What escapes is what
@@ -41,13 +42,22 @@ class BudgetError(ThinkscaleError, ValueError):
 class EngineError(ThinkscaleError):
     """A model or server failed to produce what was asked.
 
-    `retryable` may be set per instance; `retry_after` is the wait in seconds that the other side asked for, if any.
+    `retryable` may be set per instance; `retry_after` is the wait in seconds that the other side asked for, if any;
+    `status` is the HTTP status behind it, if there was one.
     """
 
-    def __init__(self, message: str, *, retryable: bool = False, retry_after: float | None = None) -> None:
+    def __init__(
+        self, message: str, *, retryable: bool = False, retry_after: float | None = None, status: int | None = None
+    ) -> None:
         super().__init__(message)
         self.retryable = retryable
         self.retry_after = retry_after
+        self.status = status
+
+    @property
+    def overloaded(self) -> bool:
+        """Whether the other side asked for less work at a time."""
+        return self.status in (429, 503) or self.retry_after is not None
 
 
 class CapabilityError(EngineError):
@@ -68,3 +78,7 @@ class ScorerError(ThinkscaleError):
 
 class StoreError(ThinkscaleError):
     """The store of runs cannot be opened, read or written."""
+
+
+class BenchError(ThinkscaleError, ValueError):
+    """Recorded data that cannot be read, or numbers from which an estimate is not defined."""

@@ -40,6 +40,8 @@ class Work:
     """For a reward request: the steps to judge after every start."""
     final: bool = True
     """Whether an answer found now may stand; a step on the way to one leaves the closing reserve where it is."""
+    late: list[Trace] | None = None
+    """Takes what comes down after the consumer left; where there is none, it is surplus."""
 
     @property
     def cap(self) -> int:
@@ -51,8 +53,10 @@ class Work:
         price = self.session.capabilities.price
         if price is None:
             return Cost(tokens=self.cap, calls=1)
-        different = {(id(s.prompt), id(s.segments)): s for s in self.starts}.values()
-        longest = max(self.session.engine.count(request(self, s, self.sampling, (0,))) for s in different)
+        judged = zip(self.starts, self.steps or [()] * len(self.starts), strict=True)
+        different = {(id(s.prompt), id(s.segments), id(steps)): (s, steps) for s, steps in judged}.values()
+        asked = (replace(request(self, s, self.sampling, (0,)), steps=steps) for s, steps in different)
+        longest = max(map(self.session.engine.count, asked))
         prompt = longest * price.input / 1e6
         return Cost(tokens=self.cap, calls=1, usd=prompt + self.cap * price.output / 1e6, prompt_usd=prompt)
 
@@ -90,7 +94,9 @@ async def drawn(work: Work) -> AsyncGenerator[tuple[int, Trace], None]:
             async for index, trace in landed:
                 yield index, trace
     finally:
-        for trace in landing.surplus:
+        if work.late is not None:
+            work.late.extend(landing.surplus)
+        for trace in landing.surplus if work.late is None else ():
             session.desk.drop(trace, session.name)
 
 
@@ -134,6 +140,30 @@ async def solved(
             session.desk.drop(trace, session.name)
 
 
+async def punctual(
+    session: Session, attempts: AsyncGenerator[tuple[int, Trace], None], quorum: float, grace: float
+) -> AsyncGenerator[tuple[int, Trace], None]:
+    """The attempts that arrive until `quorum` of them are in and `grace` times as long as that took has passed."""
+    clock = asyncio.get_running_loop().time
+    begun, arrived, limit = clock(), 0, None
+    async with aclosing(attempts):
+        while True:
+            try:
+                async with asyncio.timeout_at(limit) as patience:
+                    attempt = await anext(attempts, None)
+            except TimeoutError:
+                if not patience.expired():
+                    raise
+                session.enough = True
+                return
+            if attempt is None:
+                return
+            arrived += 1
+            if limit is None and arrived >= quorum:
+                limit = clock() + grace * (clock() - begun)
+            yield attempt
+
+
 def _with_money(session: Session, problem: Problem, ceiling: Cost) -> Cost:
     """The ceiling of a method with its price: every call may read the prompt and all that was written before it."""
     price = session.capabilities.price
@@ -172,7 +202,9 @@ def _flight(work: Work, which: range, grant: Grant, landing: Landing[Trace]) -> 
 
     flight = Flight(
         engine=session.engine,
-        request=replace(request(work, start, granted, seeds), steps=steps),
+        request=replace(
+            request(work, start, granted, seeds), steps=steps, paths=tuple(work.starts[i].path for i in which)
+        ),
         keys=tuple(f"{name}{seed:016x}" for seed in seeds),
         abort=Abort(parent=landing.abort),
         memory=session.desk.memory,

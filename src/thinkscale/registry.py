@@ -27,6 +27,8 @@ BUILT_IN: dict[str, dict[str, str]] = {
     "scorer": {
         "length": "thinkscale.scorers.length:Length",
         "mean-logprob": "thinkscale.scorers.mean_logprob:MeanLogprob",
+        "outcome-reward": "thinkscale.scorers.outcome_reward:OutcomeReward",
+        "process-reward": "thinkscale.scorers.process_reward:ProcessReward",
         "self-certainty": "thinkscale.scorers.self_certainty:SelfCertainty",
     },
     "stop-rule": {
@@ -38,9 +40,16 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "majority": "thinkscale.selection.majority:Majority",
     },
     "engine": {
+        "http": "thinkscale.engines.http:Http",
+        "http-reward": "thinkscale.engines.http_reward:HttpReward",
         "llamacpp": "thinkscale.engines.llamacpp:LlamaCpp",
+        "pool": "thinkscale.engines.pool:Pool",
+        "replay": "thinkscale.engines.replay:Replay",
         "scripted": "thinkscale.engines.scripted:Scripted",
         "tabular": "thinkscale.engines.tabular:Tabular",
+        "transformers": "thinkscale.engines.transformers:Transformers",
+        "transformers-reward": "thinkscale.engines.transformers_reward:TransformersReward",
+        "vllm": "thinkscale.engines.vllm:Vllm",
     },
 }
 """kind → name → `module:Class`. Installed packages add to it through entry points named `thinkscale.<kind>`."""
@@ -125,10 +134,19 @@ def parse(text: str, kind: str) -> object:
     Raises:
         SpecError: the text does not parse, or names an unknown component or field.
     """
+    return build(call_of(text), kind)
+
+
+def call_of(text: str) -> Call:
+    """What a spec string says, before any name is looked up.
+
+    Raises:
+        SpecError: the text does not parse.
+    """
     reader = _Reader(text)
     call = reader.call()
     reader.end()
-    return build(call, kind)
+    return call
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

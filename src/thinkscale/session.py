@@ -19,7 +19,7 @@ from thinkscale.engines.protocol import Capabilities, Capability, Engine, ThinkF
 from thinkscale.engines.think_formats import PLAIN
 from thinkscale.errors import CapabilityError
 from thinkscale.identity import text_name
-from thinkscale.launch import Work, drawn, solved
+from thinkscale.launch import Work, drawn, punctual, solved
 from thinkscale.prompts import render
 from thinkscale.types import AnswerKind, Finish, Logprobs, Message, Outcome, Path, Problem, Sampling, Trace
 
@@ -102,9 +102,15 @@ class Session:
         by: Method | None = None,
         until: Callable[[Trace], bool] | None = None,
         enough: Callable[[Sequence[Trace]], bool] | None = None,
+        quorum: float | None = None,
+        grace: float = 0.5,
+        conclude: int = 0,
         **sampling: object,
     ) -> list[Trace]:
         """Draw up to n traces of one prompt; they come back in draw order.
+
+        What a quorum leaves out, and what `conclude` finds to conclude, is up to the clock and to concurrency: such a
+        run is repeatable only as far as its recorded draws are served again.
 
         Args:
             what: the problem, or bare messages.
@@ -113,20 +119,39 @@ class Session:
             until: shown each growing trace; returning true cuts that draw short (`finish=aborted`).
             enough: a stop rule, shown the first 1, 2, … traces in draw order, so that finishing order cannot change
                 where it fires. Draws that it makes unnecessary are cancelled and charged, and do not come back.
+            quorum: share of the n draws after which stragglers are waited for no longer than `grace` says; then they
+                are cancelled, charged and do not come back. `None` waits for all.
+            grace: time that stragglers have, as a multiple of what the quorum took.
+            conclude: tokens in which draws that were cancelled give their answer instead of being lost: their thinking
+                is closed as one that was cut short, and they come back behind the others. 0 lets them go. Not for
+                draws through a method.
             **sampling: fields of `Sampling`.
         """
         early: dict[int, Trace] = {}
         first: list[Trace] = []
-        async with aclosing(self._attempts(what, n, by, until, sampling)) as attempts:
+        late: list[Trace] = []
+        fired = False
+        attempts = self._attempts(what, n, by, until, sampling, late if conclude else None)
+        if quorum is not None:
+            attempts = punctual(self, attempts, quorum * n, grace)
+        async with aclosing(attempts):
             async for index, trace in attempts:
                 early[index] = trace
-                while len(first) in early:
+                while len(first) in early and not fired:
                     first = await self._agreed(first, early.pop(len(first)))
-                    if enough is not None and enough(first) and len(first) < n:
-                        self.enough = True
-                        for surplus in early.values():
-                            self.desk.drop(surplus, self.name)
-                        return first
+                    fired = enough is not None and len(first) < n and enough(first)
+                if fired:
+                    break
+        self.enough |= fired
+        # Only a quorum leaves gaps in the order of draws; beyond them, what is here counts unless the rule fired.
+        rest = [trace for _, trace in sorted(early.items())]
+        if conclude:
+            rest = await self._concluded([*rest, *late], {**sampling, "max_tokens": conclude})
+        for trace in rest:
+            if fired and not conclude:
+                self.desk.drop(trace, self.name)
+            else:
+                first = await self._agreed(first, trace)
         return first
 
     async def arrivals(
@@ -139,7 +164,7 @@ class Session:
         **sampling: object,
     ) -> AsyncGenerator[Trace, None]:
         """The same in order of arrival. Leaving the loop cancels the rest; wrap it in `contextlib.aclosing`."""
-        async with aclosing(self._attempts(what, n, by, until, sampling)) as attempts:
+        async with aclosing(self._attempts(what, n, by, until, sampling, None)) as attempts:
             async for _, trace in attempts:
                 yield trace
 
@@ -215,6 +240,8 @@ class Session:
         async with aclosing(drawn(work)) as rewarded:
             async for index, trace in rewarded:
                 found[judged[index][0]] = trace.scores[-1].steps if trace.scores else None
+                if trace.finish is Finish.error:
+                    self.warn(f"an answer could not be judged: {trace.error or 'the engine gave no reason'}")
         return found
 
     def role(self, name: str) -> Session:
@@ -247,8 +274,13 @@ class Session:
             CapabilityError: naming what is missing.
         """
         missing = ", ".join(f"`{need}`" for need in sorted(needs - self.capabilities.can))
+        model = self.capabilities.name or self.capabilities.model
+        if missing and self.name != "main":
+            raise CapabilityError(
+                f"the role `{self.name}` needs {missing}, which the model `{model}` does not offer: give that role a "
+                f"model that does, as in `--model …,{self.name}=…`"
+            )
         if missing:
-            model = self.capabilities.name or self.capabilities.model
             raise CapabilityError(
                 f"the model `{model}` does not offer {missing}, which this method needs: choose another method or model"
             )
@@ -260,15 +292,34 @@ class Session:
         by: Method | None,
         until: Callable[[Trace], bool] | None,
         sampling: dict[str, object],
+        late: list[Trace] | None,
     ) -> AsyncGenerator[tuple[int, Trace], None]:
         start = self._start(what)
         first = self._next(start, n)
         paths = [(*self.path, first + j) for j in range(n)]
         if by is None:
             starts = [Trace(prompt=start.prompt, path=path) for path in paths]
-            return drawn(Work(session=self, starts=starts, sampling=self._with(sampling), until=until))
+            return drawn(Work(session=self, starts=starts, sampling=self._with(sampling), until=until, late=late))
         problem = what if isinstance(what, Problem) else Problem(messages=start.prompt, answer_kind=self.kind)
         return solved(self._copy(sampling=self._with(sampling)), problem, by, paths)
+
+    async def _concluded(self, late: Sequence[Trace], sampling: dict[str, object]) -> list[Trace]:
+        """What came late, in draw order: whole, or cut short and asked for its answer; what cannot be is dropped."""
+        ended = [t for t in late if t.finish not in (Finish.aborted, Finish.error)]
+        cut = [t for t in late if t.finish is Finish.aborted and t.tokens]
+        closed = [self._closed(t) for t in cut]
+        asked = await self.extend(closed, **sampling) if closed else []  # type: ignore[arg-type]
+        ended += [new for new, old in zip(asked, closed, strict=True) if len(new.segments) > len(old.segments)]
+        kept = {t.path for t in ended}
+        for trace in late:
+            if trace.path not in kept:
+                self.desk.drop(trace, self.name)
+        return sorted(ended, key=lambda t: t.path)
+
+    def _closed(self, trace: Trace) -> Trace:
+        """A trace at the point where its answer follows."""
+        answering = self.think.close.strip() in trace.text
+        return trace if answering else trace.inject(self.think.cut_short(trace.text))
 
     def open(self, problem: Problem) -> Trace:
         """An empty trace of the problem, to be extended; no call is made."""

@@ -30,7 +30,9 @@ class Settings:
     """Everything a user may set once instead of saying it with every question."""
 
     model: str = "embedded"
-    """`embedded`, a path to a GGUF file, a hub repository, or the name of an installed engine."""
+    """`embedded`, a GGUF file, a hub repository, the address of a server, an engine, or several with roles."""
+    base_url: str = ""
+    """Address of an OpenAI-compatible server, such as `http://127.0.0.1:8000/v1`; `model` is then a name there."""
     method: str = "self-consistency"
     """Spec string of the method."""
     budget: str = ""

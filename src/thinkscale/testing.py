@@ -18,7 +18,7 @@ from dataclasses import replace
 
 from thinkscale.budget import Budget, Ledger
 from thinkscale.desk import Desk
-from thinkscale.door import needs_of, solve
+from thinkscale.door import needs_of, role_needs_of, solve
 from thinkscale.engines.protocol import Abort, Capability, Completion, Engine, Request, complete
 from thinkscale.engines.scripted import EVERYTHING, Cue, Line, Scripted
 from thinkscale.errors import CapabilityError, EngineError
@@ -138,7 +138,7 @@ async def _check_failures(method: Method) -> None:
 
 
 async def _check_capabilities(method: Method, script: Callable[[Cue], Line]) -> None:
-    for need in sorted(needs_of(method)):
+    for need in sorted(needs_of(method).union(*role_needs_of(method).values())):
         engine = Scripted(script, can=EVERYTHING - {need})
         refusal = ""
         try:

@@ -7,7 +7,7 @@ import pytest
 
 from thinkscale.engines.gguf import read_gguf
 from thinkscale.engines.llamacpp.sampling import NOTHING, Rule, Sampler
-from thinkscale.engines.llamacpp.text import Tail
+from thinkscale.engines.tail import Tail
 from thinkscale.engines.think_formats import OPENED_TAGS, S1, THINK_TAGS, think_format_for
 from thinkscale.errors import ModelError
 from thinkscale.types import LogprobSpace

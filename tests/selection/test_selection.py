@@ -113,7 +113,8 @@ def test_the_best_is_the_first_of_the_highest_scores_among_answers(rows):
     best = Best()(traces).best
     if voters:
         rank = [-math.inf if not t.scores or math.isnan(t.scores[-1].value) else t.scores[-1].value for t in voters]
-        assert best == voters[rank.index(max(rank))]
+        judged = max(rank) > -math.inf
+        assert best == (voters[rank.index(max(rank))] if judged else Majority()(traces).best)
 
 
 def test_ties_go_to_the_answer_seen_first():

@@ -20,6 +20,7 @@ from thinkscale.errors import BudgetError, SettingsError, ThinkscaleError
 
 COMMANDS = {
     "ask": "Answer a question within a budget.",
+    "doctor": "Find out what a server can do, by what takes effect.",
     "list": "List methods, scorers, rules, engines or past runs.",
     "pull": "Fetch the embedded model now instead of at the first question.",
     "show": "Replay a past run: its traces as a tree.",

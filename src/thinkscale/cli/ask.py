@@ -14,7 +14,8 @@ from thinkscale.cli.live import Live
 from thinkscale.cli.pull import fetch
 from thinkscale.cli.report import outcome_report
 from thinkscale.door import aask, run, summary
-from thinkscale.engines.opening import EMBEDDED, engine_for
+from thinkscale.engines.opening import EMBEDDED, engines_for
+from thinkscale.engines.protocol import Engine
 from thinkscale.errors import SettingsError
 from thinkscale.registry import parse
 from thinkscale.session import Method
@@ -27,7 +28,12 @@ def command(
     method: Annotated[
         str | None, typer.Option("--method", "-m", help="Spec, such as `self-consistency(n=16)`.")
     ] = None,
-    model: Annotated[str | None, typer.Option(help="`embedded`, a GGUF file, a hub repository or an engine.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="`embedded`, a GGUF file, an address, an engine; or `small=…,large=…,judge=…`.")
+    ] = None,
+    base_url: Annotated[
+        str | None, typer.Option(help="Address of an OpenAI-compatible server; `--model` is then a name there.")
+    ] = None,
     budget: Annotated[str | None, typer.Option("--budget", "-b", help="Such as `tokens=2000,seconds=30`.")] = None,
     seed: Annotated[int | None, typer.Option(help="The same seed repeats the same run.")] = None,
     max_tokens: Annotated[int | None, typer.Option(help="Cap of one call.", min=1)] = None,
@@ -42,6 +48,7 @@ def command(
     flags = {
         "method": method,
         "model": model,
+        "base_url": base_url,
         "budget": budget,
         "seed": seed,
         "max_tokens": max_tokens,
@@ -55,32 +62,32 @@ def command(
         _print_ceiling(chosen, limit, settings, as_json=as_json)
         return
     problem = Problem.of(_question(question), kind)
-    engine = engine_for(settings.model)
-    if settings.model == EMBEDDED:
-        fetch(quiet=quiet)
-    live = Live(limit, settings.max_tokens)
-    shown = live if not quiet and live.console.is_terminal else None
-    try:
-        with shown or nullcontext():
-            outcome = run(
-                aask(
-                    problem,
-                    method=chosen,
-                    model=engine,
-                    budget=limit,
-                    settings=settings,
-                    observe=shown.observe if shown else None,
-                )
-            )
-    except KeyboardInterrupt:
-        if settings.store_path:
-            print("interrupted: what was drawn is kept; the same command continues from it", file=sys.stderr)
-        raise
+    engine, outcome = _answered(problem, chosen, limit, settings, quiet=quiet)
     if as_json:
         print(json.dumps(summary(outcome, chosen, engine, settings.seed, limit), ensure_ascii=False))
     else:
         outcome_report(outcome, quiet=quiet)
     raise typer.Exit(_code(outcome))
+
+
+def _answered(
+    problem: Problem, method: Method, budget: Budget, settings: Settings, *, quiet: bool
+) -> tuple[Engine, Outcome]:
+    """Run the method, showing how it goes where somebody watches."""
+    engine, roles = engines_for(settings.model, settings.base_url)
+    if settings.model == EMBEDDED and not settings.base_url:
+        fetch(quiet=quiet)
+    live = Live(budget, settings.max_tokens)
+    shown = live if not quiet and live.console.is_terminal else None
+    observe = shown.observe if shown else None
+    asking = aask(problem, method=method, model=engine, roles=roles, budget=budget, settings=settings, observe=observe)
+    try:
+        with shown or nullcontext():
+            return engine, run(asking)
+    except KeyboardInterrupt:
+        if settings.store_path:
+            print("interrupted: what was drawn is kept; the same command continues from it", file=sys.stderr)
+        raise
 
 
 def _question(argument: str) -> str:

@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from thinkscale.errors import EngineError
-from thinkscale.types import Finish, Logprobs, Message, Sampling, Segment, Usage
+from thinkscale.types import Finish, Logprobs, Message, Path, Sampling, Segment, Usage
 
 
 class Capability(StrEnum):
@@ -109,6 +109,8 @@ class Request:
     sampling: Sampling = Sampling()
     seeds: tuple[int, ...] = (0,)
     """One 63-bit seed per draw; their number is n."""
+    paths: tuple[Path, ...] = ()
+    """Where each draw sits in the tree of forks, for engines that replay recordings. Empty stands for `(0,)` and on."""
     continuation: str | None = None
     """Likelihood request: sample nothing, return the log-probabilities of this text after the prompt and prefix."""
     steps: tuple[str, ...] = ()
@@ -242,9 +244,11 @@ class Engine(Protocol):
 
 
 async def complete(engine: Engine, request: Request, abort: Abort | None = None) -> list[Completion]:
-    """Run a request to its end and return its completions in draw order."""
+    """Run a request to its end; completions come in draw order, those of draws that failed alone as `finish=error`."""
     done: dict[int, Completion] = {}
     async for chunk in engine.stream(request, abort):
         if chunk.completion is not None:
             done[chunk.index] = chunk.completion
+        elif chunk.failure is not None:
+            done[chunk.index] = Completion(text="", finish=Finish.error, tokens=0, error=str(chunk.failure))
     return [done[i] for i in sorted(done)]

@@ -1,4 +1,4 @@
-"""How model families mark their thinking: one table of data, and a look-up by chat template. It knows no engine."""
+"""How model families mark their thinking: data, and look-ups by chat template and by name. It knows no engine."""
 
 from __future__ import annotations
 
@@ -70,3 +70,22 @@ def think_format_for(template: str, prompt: str = "") -> ThinkFormat | None:
     if found is THINK_TAGS and prompt.rstrip().endswith("<think>"):
         return OPENED_TAGS
     return found
+
+
+NAMED = (
+    ("gpt-oss", HARMONY),
+    ("seed-oss", SEED),
+    ("magistral", MISTRAL),
+    ("simplescaling/s1", S1),
+    ("deepseek-r1", OPENED_TAGS),
+    ("r1-distill", OPENED_TAGS),
+    ("qwq", OPENED_TAGS),
+    ("qwen3", THINK_TAGS),
+)
+"""Families by what the names of their models contain, for servers that do not show the chat template."""
+
+
+def think_format_of(model: str) -> ThinkFormat | None:
+    """The thinking markers of a model by its name; `None` when it belongs to no known family."""
+    name = model.lower()
+    return next((found for mark, found in NAMED if mark in name), None)

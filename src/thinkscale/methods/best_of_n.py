@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from thinkscale.budget import Cost
 from thinkscale.registry import at_least, spec
-from thinkscale.scorers import Scorer
+from thinkscale.scorers import Scorer, scoring_ceiling
 from thinkscale.scorers.self_certainty import SelfCertainty
 from thinkscale.selection import Selector
 from thinkscale.selection.best import Best
@@ -35,5 +35,5 @@ class BestOfN:
         return Outcome.of(self.select(scored), scored)
 
     def ceiling(self, cap: int) -> Cost:
-        """All n attempts; the built-in scorers call no model."""
-        return attempt_ceiling(self.by, cap) * self.n
+        """All n attempts, and what judging them takes."""
+        return (attempt_ceiling(self.by, cap) + scoring_ceiling(self.scorer, cap)) * self.n

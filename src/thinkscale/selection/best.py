@@ -14,8 +14,8 @@ from thinkscale.types import Ranking, Trace
 class Best:
     """The highest last score among the traces with an answer wins; ties go to the trace seen first.
 
-    A trace without a score, or with one that is not a number, ranks last. Confidence is the share of attempts that
-    agree with the winner's answer: scores have no common scale.
+    A trace without a score, or with one that is not a number, ranks last; where none could be judged, the most frequent
+    answer wins. Confidence is the share of attempts that agree with the winner's answer: scores have no common scale.
     """
 
     def __call__(self, traces: Sequence[Trace]) -> Ranking:
@@ -25,6 +25,8 @@ class Best:
             return elected(traces, (), total=0)
         best = max(answered, key=last_score)
         votes = tally(traces)
+        if last_score(best) == -math.inf:
+            return elected(traces, votes, total=len(attempts(traces)))
         agree = next(v.count for v in votes if best.answer is not None and v.key == best.answer.key)
         return Ranking(best=best, votes=votes, confidence=agree / len(attempts(traces)))
 

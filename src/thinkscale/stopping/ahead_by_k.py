@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 
 from thinkscale.registry import at_least, spec
+from thinkscale.stopping.counts import Counts, counted
 from thinkscale.types import Trace
 
 
@@ -24,6 +24,9 @@ class AheadByK:
 
     def __call__(self, traces: Sequence[Trace]) -> bool:
         """Whether the lead is large enough."""
-        counts = Counter(t.answer.key for t in traces if t.answer is not None)
-        first, second = [*(count for _, count in counts.most_common(2)), 0, 0][:2]
+        return self.decided(counted(traces))
+
+    def decided(self, counts: Counts) -> bool:
+        """Whether these counts are enough."""
+        first, second = (*counts, 0, 0)[:2]
         return first - second >= self.k

@@ -41,7 +41,10 @@ class Habits:
     tells_stop: bool = False
     """Whether a reply says which stop string fired. If not, stop strings are not sent: we cut the text ourselves."""
     sampling: Mapping[str, str] = field(default_factory=dict)
-    """Fields for `min_tokens`, `top_k`, `min_p`, `grammar`, `thinking_budget`, `banned`, where they are understood."""
+    """Fields for `min_tokens`, `top_k`, `min_p`, `grammar`, `thinking_budget`, `banned`, where they are understood.
+
+    Elsewhere a grammar or a ban is refused, because a text that breaks it is wrong; the others are left out.
+    """
 
 
 @dataclass(slots=True)
@@ -55,7 +58,7 @@ class Piece:
     sampled: int | None = None
     """Tokens behind this piece, where ids or log-probabilities give their number."""
     total: int | None = None
-    """Tokens of the choice up to here, where the server counts along."""
+    """Tokens of the choice up to here, where the server counts along; better than `sampled` where both are known."""
     token_ids: tuple[int, ...] = ()
     logprobs: Logprobs | None = None
     """Of the tokens of this piece."""
@@ -66,13 +69,19 @@ class Piece:
     stop_string: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class News:
     """What one event, or one whole reply, says."""
 
     pieces: Sequence[Piece] = ()
     usage: Usage | None = None
-    """Of the whole request, with `calls` 0; it comes once, at the end."""
+    """What the server bills, with `calls` 0.
+
+    Without pieces it is of the whole request and comes at the end. Some servers bill on the piece that ends a choice:
+    then its prompt is that of the request, and its output that of the choice alone where the server counts along.
+    """
+    error: Json | None = None
+    """The server's own words when it failed on the way, of whichever shape; nothing more will come."""
 
 
 class Dialect(Protocol):
@@ -91,6 +100,6 @@ class Dialect(Protocol):
         """What one streamed event says; unknown events say nothing."""
         ...
 
-    def whole(self, reply: Json) -> News:
-        """What a reply says that came in one piece, streamed or not."""
+    def whole(self, reply: Json, request: Request) -> News:
+        """What a reply to the request says that came in one piece, because it was asked for so or despite of it."""
         ...

@@ -15,8 +15,9 @@ from thinkscale.engines.llamacpp.binding import library, quiet
 from thinkscale.engines.llamacpp.cells import Strand
 from thinkscale.engines.llamacpp.runtime import Grammar, Weights
 from thinkscale.engines.llamacpp.sampling import NOTHING, Drawn, Rule, Signals
-from thinkscale.engines.llamacpp.text import Speller, Tail
 from thinkscale.engines.protocol import Abort, Chunk, Completion, Request
+from thinkscale.engines.spelling import Speller
+from thinkscale.engines.tail import Tail
 from thinkscale.errors import EngineError
 from thinkscale.types import Finish, Logprobs, LogprobSpace, Sampling, Usage
 

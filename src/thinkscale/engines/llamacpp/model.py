@@ -8,8 +8,8 @@ from pathlib import Path
 
 from thinkscale.engines.gguf import Gguf, read_gguf
 from thinkscale.engines.llamacpp.runtime import Weights
-from thinkscale.engines.llamacpp.template import Prompts
-from thinkscale.engines.llamacpp.text import Speller
+from thinkscale.engines.spelling import Speller
+from thinkscale.engines.template import Prompts, jinja
 from thinkscale.engines.weights import resolve
 from thinkscale.errors import EngineError
 
@@ -47,7 +47,9 @@ class Model:
     @cached_property
     def prompts(self) -> Prompts:
         """The chat template and tokenizer."""
-        return Prompts(self.weights, self.speller, self.header.template)
+        spell, weights = self.speller.spell, self.weights
+        bos, eos = (spell([token]) if token >= 0 else "" for token in (weights.bos, weights.eos))
+        return Prompts(weights, self.speller, jinja(self.header.template, bos=bos, eos=eos))
 
     def close(self) -> None:
         """Free the weights; contexts on them must be closed before."""

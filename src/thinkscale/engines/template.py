@@ -10,20 +10,22 @@ from __future__ import annotations
 import json
 import re
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
 from typing import NoReturn
 
-from jinja2 import Template, TemplateError
+from jinja2 import TemplateError
 from jinja2.ext import loopcontrols
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from thinkscale.engines.llamacpp.runtime import Weights
-from thinkscale.engines.llamacpp.text import Speller
 from thinkscale.engines.protocol import Request
+from thinkscale.engines.spelling import Speller, Vocabulary
 from thinkscale.errors import CapabilityError, EngineError
 from thinkscale.types import Message, Origin
+
+Render = Callable[[list[Mapping[str, object]], list[object] | None], str]
+"""Writes messages and tools as the text of a prompt that waits for the assistant."""
 
 FALLBACK = (
     "{% for message in messages %}{{ message['role'] + ': ' + message['content'] + '\n' }}{% endfor %}"
@@ -35,15 +37,12 @@ FALLBACK = (
 class Prompts:
     """Turns requests into token ids. Safe from any thread."""
 
-    def __init__(self, weights: Weights, speller: Speller, template: str) -> None:
-        self._weights, self._speller = weights, speller
-        self._bos = speller.spell([weights.bos]) if weights.bos >= 0 else ""
-        self._eos = speller.spell([weights.eos]) if weights.eos >= 0 else ""
-        self._template = _compile(template or FALLBACK)
-        spelled = sorted(filter(None, weights.control), key=len, reverse=True)
+    def __init__(self, vocabulary: Vocabulary, speller: Speller, render: Render) -> None:
+        self._vocabulary, self._speller, self._render = vocabulary, speller, render
+        spelled = sorted(filter(None, vocabulary.control), key=len, reverse=True)
         self._control = re.compile("|".join(map(re.escape, spelled))) if spelled else None
         # The session counts a request before it sends it: the second look-up of the same text should cost nothing.
-        self._plain = lru_cache(maxsize=64)(lambda text: tuple(weights.tokenize(text, special=True)))
+        self._plain = lru_cache(maxsize=64)(lambda text: tuple(vocabulary.tokenize(text, special=True)))
 
     def encode(self, request: Request) -> list[int]:
         """Ids of the rendered messages and of the partial assistant turn behind them."""
@@ -53,33 +52,27 @@ class Prompts:
             ids += segment.token_ids or self._speller.continue_with(segment.text, special=injected)
         if not ids:
             raise EngineError("the request renders to no tokens at all: put some text into its messages")
-        if min(ids) < 0 or max(ids) >= self._weights.vocab_size:
+        if min(ids) < 0 or max(ids) >= self._vocabulary.vocab_size:
             raise EngineError("a prefix segment has token ids of another model: drop its `token_ids` and pass its text")
         return ids
 
     def render(self, messages: Sequence[Mapping[str, object]], tools: Sequence[object] = ()) -> str:
         """The prompt as text."""
         try:
-            return self._template.render(
-                messages=list(messages),
-                tools=list(tools) or None,
-                add_generation_prompt=True,
-                bos_token=self._bos,
-                eos_token=self._eos,
-            )
+            return self._render(list(messages), list(tools) or None)
         except (TemplateError, TypeError, ValueError, KeyError) as error:
             raise EngineError(f"the model's chat template refused the messages: {error}") from error
 
     def _messages(self, request: Request) -> list[int]:
-        fields = [{**m.extra, "role": m.role, "content": _text_of(m)} for m in request.messages]
+        fields = [{**m.extra, "role": m.role, "content": text_of(m)} for m in request.messages]
         plain = self.render(fields, request.tools)
         texts = [text for m, f in zip(request.messages, fields, strict=True) for text in (m.role, str(f["content"]))]
         if self._control is None or not any(self._control.search(text) for text in texts):
             ids = list(self._plain(plain))
         else:
             ids = self._apart(fields, plain, request.tools)
-        if self._weights.adds_bos and self._weights.bos >= 0 and ids[:1] != [self._weights.bos]:
-            ids.insert(0, self._weights.bos)
+        if self._vocabulary.adds_bos and self._vocabulary.bos >= 0 and ids[:1] != [self._vocabulary.bos]:
+            ids.insert(0, self._vocabulary.bos)
         return ids
 
     def _apart(self, fields: Sequence[dict[str, object]], plain: str, tools: Sequence[object]) -> list[int]:
@@ -108,31 +101,40 @@ class Prompts:
             start = 0
             for match in self._control.finditer(piece) if self._control and at % 2 == 0 else ():
                 words += piece[start : match.start()]
-                ids += self._weights.tokenize(words, special=False) if words else []
-                ids.append(self._weights.control[match.group()])
+                ids += self._vocabulary.tokenize(words, special=False) if words else []
+                ids.append(self._vocabulary.control[match.group()])
                 words, start = "", match.end()
             words += piece[start:]
-        return ids + (self._weights.tokenize(words, special=False) if words else [])
+        return ids + (self._vocabulary.tokenize(words, special=False) if words else [])
 
 
-def _text_of(message: Message) -> str:
+def text_of(message: Message) -> str:
+    """The text of a message.
+
+    Raises:
+        CapabilityError: it has parts that are not text.
+    """
     if isinstance(message.content, str):
         return message.content
     texts = [part.get("text") for part in message.content]
     if not all(isinstance(text, str) for text in texts):
-        raise CapabilityError("the embedded engine reads text only: take images and other parts out of the messages")
+        raise CapabilityError("this engine reads text only: take images and other parts out of the messages")
     return "".join(str(text) for text in texts)
 
 
-def _compile(source: str) -> Template:
+def jinja(source: str, *, bos: str, eos: str) -> Render:
+    """What renders a chat template; the empty one is a plain listing of the messages."""
     environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols])
     environment.filters["tojson"] = _to_json
     environment.globals["raise_exception"] = _refuse
     environment.globals["strftime_now"] = lambda form: datetime.now().astimezone().strftime(form)
     try:
-        return environment.from_string(source)
+        template = environment.from_string(source or FALLBACK)
     except TemplateError as error:
         raise EngineError(f"the model's chat template does not compile: {error}") from error
+    return lambda messages, tools: template.render(
+        messages=messages, tools=tools, add_generation_prompt=True, bos_token=bos, eos_token=eos
+    )
 
 
 def _refuse(message: str) -> NoReturn:

@@ -1,0 +1,1 @@
+"""Experiments: tasks, runs over them, estimators and statistics of what was recorded; reference answers live here."""

@@ -1,0 +1,188 @@
+"""What the replies have in common: choices, usage, log-probabilities, endings and complaints."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from thinkscale.engines.dialects import Json, News, Piece
+from thinkscale.types import Finish, Logprobs, LogprobSpace, Usage
+
+Choice = Mapping[str, object]
+_NOTHING = News()
+_ENDS = {
+    "length": Finish.length,
+    "max_tokens": Finish.length,
+    "max_output_tokens": Finish.length,
+    "incomplete": Finish.length,
+    # The server saw the text run in circles and cut it, as a cap would have.
+    "repetition": Finish.length,
+    "abort": Finish.aborted,
+    "cancelled": Finish.aborted,
+    # Somebody else than the model ended the text, so it is no answer to count.
+    "content_filter": Finish.error,
+    "error": Finish.error,
+}
+
+
+def news_of(event: Json, hear: Callable[[Piece, Choice], None]) -> News:
+    """What a chunk or a whole reply with `choices` says; events of another kind say nothing.
+
+    `hear` takes over the text, which each endpoint puts elsewhere.
+    """
+    choices = event.get("choices")
+    if not isinstance(choices, list) or not choices:
+        error, usage = complaint(event), usage_of(event.get("usage"))
+        return _NOTHING if error is None and usage is None else News(usage=usage, error=error)
+    if "error" in event and (error := complaint(event)) is not None:
+        return News(error=error)
+    pieces = [_piece(choice, hear) for choice in choices if isinstance(choice, dict)]
+    told, timings = event.get("usage"), event.get("timings")
+    if told is None and timings is None:
+        return News(pieces)
+    if len(pieces) == 1:
+        pieces[0].total = count(told, "completion_tokens") or count(timings, "predicted_n")
+    if all(piece.finish is None for piece in pieces):
+        return News(pieces)
+    return News(pieces, usage_of(told) or timed(timings))
+
+
+def _piece(choice: Choice, hear: Callable[[Piece, Choice], None]) -> Piece:
+    index = choice.get("index")
+    piece = Piece(index if isinstance(index, int) else 0)
+    hear(piece, choice)
+    if len(choice) == 3 and choice.get("finish_reason", piece) is None:
+        return piece  # an index, some text and nothing else: what nearly every chunk is
+    if choice.get("finish_reason") is not None:
+        piece.finish, piece.stop_string = ending(choice)
+    if ids := choice.get("token_ids") or choice.get("response_token_ids"):
+        piece.token_ids = token_ids(ids)
+        piece.sampled = len(piece.token_ids) or None
+    if (told := choice.get("logprobs")) is not None:
+        piece.logprobs = legacy_logprobs(told)
+        if piece.logprobs is not None and piece.sampled is None:
+            piece.sampled = len(piece.logprobs.chosen)
+    return piece
+
+
+def count(told: object, name: str) -> int | None:
+    """A number of tokens; a zero only fills a form."""
+    number = told.get(name) if isinstance(told, dict) else None
+    return number if isinstance(number, int) and number > 0 else None
+
+
+def usage_of(told: object) -> Usage | None:
+    """What a usage object says, by the names of chat or of responses; zeros that only fill a form say nothing."""
+    if not isinstance(told, dict):
+        return None
+    prompt = _number(told.get("prompt_tokens", told.get("input_tokens")))
+    output = _number(told.get("completion_tokens", told.get("output_tokens"))) or 0
+    if not prompt and not output:
+        return None
+    of_prompt = told.get("prompt_tokens_details") or told.get("input_tokens_details")
+    of_output = told.get("completion_tokens_details") or told.get("output_tokens_details")
+    return Usage(
+        input_tokens=prompt,
+        cached_tokens=_number(of_prompt.get("cached_tokens")) if isinstance(of_prompt, dict) else None,
+        output_tokens=output,
+        reasoning_tokens=_number(of_output.get("reasoning_tokens")) if isinstance(of_output, dict) else None,
+    )
+
+
+def timed(timings: object) -> Usage | None:
+    """What llama.cpp's `timings` say of one choice: tokens read, tokens found in the cache, tokens generated."""
+    if not isinstance(timings, dict):
+        return None
+    read, cached = _number(timings.get("prompt_n")), _number(timings.get("cache_n"))
+    return Usage(
+        input_tokens=None if read is None else read + (cached or 0),
+        cached_tokens=cached,
+        output_tokens=_number(timings.get("predicted_n")) or 0,
+    )
+
+
+def ending(choice: Mapping[str, object]) -> tuple[Finish | None, str | None]:
+    """Why a choice ended, and the stop string that fired where the server says which."""
+    reason = choice.get("finish_reason")
+    if reason is None:
+        return None, None
+    fired = choice.get("stop_reason") or choice.get("matched_stop")
+    if reason == "stop" and isinstance(fired, str):
+        return Finish.stop, fired
+    return finish_of(reason), None
+
+
+def finish_of(reason: object) -> Finish:
+    """Why a text ended, from a server's word for it; a word without a meaning of its own is the end of the turn."""
+    return _ENDS.get(str(reason), Finish.eos)
+
+
+def complaint(event: Json) -> Json | None:
+    """The server's complaint, where an event is one: an `error`, or an object that is one itself."""
+    error = event.get("error")
+    if isinstance(error, dict):
+        return error
+    if error:
+        return {"message": error}
+    if event.get("object") == "error" or event.get("type") == "error":
+        return event
+    return None
+
+
+def token_logprobs(told: object) -> Logprobs | None:
+    """Log-probabilities as chat completions write them: one entry per token, as `content` and, if refused, `refusal`.
+
+    Ids that the server does not tell are -1.
+    """
+    if isinstance(told, dict):
+        told = [*(told.get("content") or ()), *(told.get("refusal") or ())]
+    if not isinstance(told, list) or not told:
+        return None
+    entries = [entry for entry in told if isinstance(entry, dict) and entry.get("logprob") is not None]
+    top = tuple(_best(entry.get("top_logprobs") or ()) for entry in entries)
+    return Logprobs(
+        space=LogprobSpace.raw,
+        chosen=tuple([float(entry["logprob"]) for entry in entries]),
+        top=top if any(top) else (),
+    )
+
+
+def legacy_logprobs(told: object) -> Logprobs | None:
+    """Log-probabilities as plain completions write them, a list for each property of the tokens, or as chat does."""
+    if not isinstance(told, dict) or not isinstance(told.get("token_logprobs"), list):
+        return token_logprobs(told)
+    pairs = [(i, p) for i, p in enumerate(told["token_logprobs"]) if p is not None]
+    likeliest = told.get("top_logprobs") or []
+    top = tuple(_ranked(likeliest[i]) if i < len(likeliest) else () for i, _ in pairs)
+    if not pairs:
+        return None
+    return Logprobs(space=LogprobSpace.raw, chosen=tuple(float(p) for _, p in pairs), top=top if any(top) else ())
+
+
+def token_ids(told: object) -> tuple[int, ...]:
+    """Ids of tokens, if they are there."""
+    return tuple(told) if isinstance(told, list) and all(isinstance(t, int) for t in told) else ()
+
+
+def _best(entries: Sequence[Mapping[str, object]]) -> tuple[tuple[int, float], ...]:
+    told = [e for e in entries if isinstance(e, dict) and e.get("logprob") is not None]
+    pairs = [(_id(e), float(e["logprob"])) for e in told]
+    return tuple(sorted(pairs, key=lambda pair: -pair[1]))
+
+
+def _ranked(entry: object) -> tuple[tuple[int, float], ...]:
+    if not isinstance(entry, dict):
+        return ()
+    return _best([{"token": token, "logprob": logprob} for token, logprob in entry.items()])
+
+
+def _id(entry: Mapping[str, object]) -> int:
+    known, token = entry.get("id"), entry.get("token")
+    if isinstance(known, int):
+        return known
+    if isinstance(token, str) and token.startswith("token_id:") and token[9:].isdecimal():
+        return int(token[9:])
+    return -1
+
+
+def _number(told: object) -> int | None:
+    return told if isinstance(told, int) else None

@@ -1,0 +1,222 @@
+"""The HTTP requests behind one request of ours: all draws in one, or each alone, and what a server is found to refuse.
+
+An exchange decides how to ask and passes on what arrives. It does not retry: whoever asked does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from typing import cast
+
+from thinkscale.engines.dialects import Dialect, Habits, Json, News
+from thinkscale.engines.http.choices import Choices
+from thinkscale.engines.protocol import Abort, Chunk, Completion, Request, ThinkFormat
+from thinkscale.engines.sse import Events
+from thinkscale.engines.transport import Reply, Transport
+from thinkscale.errors import ContextError, EngineError, ModelError
+from thinkscale.types import Finish
+
+log = logging.getLogger(__name__)
+DONE = b"[DONE]"
+
+
+@dataclass(slots=True, kw_only=True)
+class Endpoint:
+    """One model on one server, and what has been learned about it."""
+
+    transport: Transport
+    dialect: Dialect
+    model: str
+    habits: Habits
+    think: ThinkFormat
+    most: int | None = None
+    """Most choices that one request may ask for; `None` if any number."""
+    shares: bool = False
+    """Whether a request for several choices has brought them."""
+    ending: int | None = None
+    """Tokens that end a text without a piece of their own; `None` until a reply has shown it."""
+
+    def learn_to_ask_apart(self, why: str) -> None:
+        """From now on every draw is a request of its own."""
+        log.info("%s %s: every draw is asked for by a request of its own", self.transport.shown, why)
+        self.most = 1
+
+    def drops(self, error: EngineError) -> bool:
+        """Whether a refusal names a field that we can do without; it is not sent again."""
+        said, habits = str(error), self.habits
+        if not _refused(error):
+            return False
+        if "max_completion_tokens" in said and habits.cap == "max_tokens":
+            self.habits = replace(habits, cap="max_completion_tokens")
+            return True
+        named = [name for name in habits.always if name in said]
+        if not named:
+            return False
+        log.info("%s refuses %s: not sent any more", self.transport.shown, ", ".join(named))
+        self.habits = replace(habits, always={k: v for k, v in habits.always.items() if k not in named})
+        return True
+
+
+@dataclass(slots=True)
+class Exchange:
+    """One request of ours on its way."""
+
+    endpoint: Endpoint
+    request: Request
+    abort: Abort
+    put: Callable[[list[Chunk]], None]
+    """Takes what arrives."""
+    _down: set[int] = field(default_factory=set)
+
+    async def run(self) -> None:
+        """Make as few requests as the server allows and pass on what they bring.
+
+        Raises:
+            EngineError: nothing can be had from the server, or the only draw failed.
+        """
+        draws = range(self.request.n)
+        most = 1 if self.request.apart or not self.endpoint.dialect.shares else self.endpoint.most
+        size = len(draws) if most is None else most
+        groups = [draws[at : at + size] for at in range(0, len(draws), size)]
+        if len(groups) == 1:
+            await self._together(groups[0])
+            return
+        async with asyncio.TaskGroup() as requests:
+            for group in groups:
+                requests.create_task(self._apart(group))
+
+    async def _apart(self, draws: Sequence[int]) -> None:
+        """One of several requests: its failure is that of its draws alone."""
+        try:
+            await self._together(draws)
+        except EngineError as failure:
+            self.put([Chunk(draw, failure=failure) for draw in draws if draw not in self._down])
+
+    async def _together(self, draws: Sequence[int]) -> None:
+        """Several draws by one request, or apart where the server turns out to give one choice at a time."""
+        if len(draws) == 1:
+            await self._ask(draws)
+            return
+        try:
+            unseen = await self._ask(draws)
+        except EngineError as refusal:
+            if self.endpoint.shares or not _refused(refusal):
+                raise
+            # Either `n` is refused or something else is; the second fails again, alone.
+            await self._ask(draws[:1])
+            self.endpoint.learn_to_ask_apart(f"refused {len(draws)} choices at once")
+            unseen = [*draws[1:]]
+        else:
+            if unseen:
+                self.endpoint.learn_to_ask_apart(f"gave {len(draws) - len(unseen)} of {len(draws)} choices")
+        async with asyncio.TaskGroup() as requests:
+            for draw in unseen:
+                requests.create_task(self._apart([draw]))
+
+    async def _ask(self, draws: Sequence[int]) -> list[int]:
+        """Make one request and pass on its reply; returns the draws that it said nothing about."""
+        if all(draw in self.abort for draw in draws):
+            self._pass([Chunk(d, completion=Completion(text="", finish=Finish.aborted, tokens=0)) for d in draws])
+            return []
+        endpoint, sampling = self.endpoint, self.request.sampling
+        stops = () if endpoint.habits.tells_stop else sampling.stop
+        choices = Choices(stops, draws, self.abort, endpoint.think, endpoint.ending)
+        task = cast("asyncio.Task[None]", asyncio.current_task())
+        cut = False
+
+        def look() -> None:
+            nonlocal cut
+            if not cut and choices.unwanted:
+                cut = task.cancel()
+
+        try:
+            with self.abort.watched(look):
+                await self._listen(draws, choices)
+        except asyncio.CancelledError:
+            if not cut or task.uncancel():
+                raise
+        except EngineError:
+            self._pass(choices.end())
+            raise
+        if choices.unwanted:
+            self._pass(choices.end(cut=True))
+            return []
+        self._pass(choices.end())
+        self._learn(choices, len(draws))
+        return choices.unseen
+
+    def _learn(self, choices: Choices, asked: int) -> None:
+        endpoint = self.endpoint
+        endpoint.ending = choices.ending
+        if choices.miscounted:
+            endpoint.ending = None
+            if endpoint.most != 1:
+                endpoint.learn_to_ask_apart("does not let us count the tokens of a choice")
+        elif asked > 1 and not choices.unseen:
+            endpoint.shares = True
+
+    async def _listen(self, draws: Sequence[int], choices: Choices) -> None:
+        """Read a reply into its choices, to its end or until nothing more of it is wanted."""
+        request = self.request if len(draws) == self.request.n else self._part(draws)
+        async with self._reply(request, len(draws)) as reply:
+            if not reply.streams:
+                whole = cast(Json, await reply.whole())
+                self._pass(choices.take([self._checked(self.endpoint.dialect.whole(whole, request))]))
+                return
+            events = Events()
+            async for block in reply.blocks():
+                if self._hear(events.feed(block), choices) or choices.unwanted:
+                    return
+            if self._hear(events.end(), choices) or choices.over:
+                return
+        raise EngineError(f"`{self.endpoint.transport.shown}` ended its reply in the middle", retryable=True)
+
+    def _hear(self, events: Sequence[bytes], choices: Choices) -> bool:
+        """Take in events; whether the last one was among them."""
+        heard: list[News] = []
+        try:
+            for event in events:
+                if event == DONE:
+                    return True
+                said = cast(Json, self.endpoint.transport.decoded(event))
+                heard.append(self._checked(self.endpoint.dialect.news(said)))
+        finally:
+            self._pass(choices.take(heard))
+        return False
+
+    def _checked(self, news: News) -> News:
+        if news.error is not None:
+            code = news.error.get("code")
+            raise self.endpoint.transport.failure(code if isinstance(code, int) and code >= 400 else 500, news.error)
+        return news
+
+    def _pass(self, chunks: list[Chunk]) -> None:
+        self._down.update(c.index for c in chunks if c.completion is not None)
+        if chunks:
+            self.put(chunks)
+
+    def _part(self, draws: Sequence[int]) -> Request:
+        return replace(self.request, seeds=tuple(self.request.seeds[d] for d in draws))
+
+    @asynccontextmanager
+    async def _reply(self, request: Request, n: int) -> AsyncGenerator[Reply, None]:
+        """The reply to a request for n choices, made again without what the server refuses."""
+        endpoint = self.endpoint
+        while True:
+            body = endpoint.dialect.body(request, endpoint.model, n, endpoint.habits)
+            try:
+                async with endpoint.transport.streamed(endpoint.dialect.path, body) as reply:
+                    yield reply
+                    return
+            except EngineError as error:
+                if not endpoint.drops(error):
+                    raise
+
+
+def _refused(error: EngineError) -> bool:
+    """Whether the server took offence at the request's form."""
+    return error.status in (400, 422) and not isinstance(error, ContextError | ModelError)

@@ -1,0 +1,323 @@
+"""Several engines that run the same model, as one: draws go where their prompt is cached, and past what fails.
+
+It divides requests and joins what comes of them; `routing` says who gets what. It does not wait and ask again: whoever
+asked decides that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import AsyncExitStack, aclosing
+from dataclasses import dataclass, field, replace
+
+from thinkscale.engines.limits import Limit
+from thinkscale.engines.protocol import Abort, Capabilities, Chunk, Completion, Engine, Price, Request
+from thinkscale.engines.routing import Place, Replica, Routing, Waiter
+from thinkscale.errors import EngineError, SettingsError
+from thinkscale.identity import prompt_name
+from thinkscale.types import Finish
+
+UNMADE = Completion(text="", finish=Finish.aborted, tokens=0)
+"""A draw that was aborted while it waited for a place."""
+
+
+class Pool:
+    """Replicas of one model as one engine.
+
+    It can do what all replicas can that could be opened, with the smallest of their contexts and all of their places.
+    A replica that fails twice in a row is left alone for a second, then two, up to a minute, and comes back by a trial
+    of one draw. A request that fails before anything of it arrived goes to another replica at once. A replica that
+    says it has too much work gets half of it, and slowly more with every success. One event loop at a time.
+
+    Args:
+        replicas: engines whose samples are interchangeable: their `model` is the same, or else their `name`. The first
+            that could be opened gives the pool its identity.
+        concurrency: most draws in flight at one replica; what each says of itself when absent.
+
+    Raises:
+        SettingsError: there are no replicas, or no places.
+    """
+
+    def __init__(self, replicas: Sequence[Engine] = (), *, concurrency: int | None = None) -> None:
+        if not replicas:
+            raise SettingsError("a pool without replicas cannot answer: give engines, as in `Pool([first, second])`")
+        if concurrency is not None and concurrency < 1:
+            raise SettingsError(f"`concurrency={concurrency}` leaves a replica no draw at a time: give at least 1")
+        self._concurrency = concurrency
+        self._routing = Routing([Replica(e, i, Limit(self._width(e.capabilities))) for i, e in enumerate(replicas)])
+        self._capabilities: Capabilities | None = None
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What every replica can do; before `open`, as far as they say.
+
+        Raises:
+            SettingsError: the replicas run different models.
+        """
+        return self._capabilities or self._common([r.engine.capabilities for r in self._routing.replicas])
+
+    def count(self, request: Request) -> int:
+        """Prompt tokens by the replica that counts most."""
+        replicas = self._routing.replicas
+        return max(r.engine.count(request) for r in replicas if r.opened or self._capabilities is None)
+
+    async def open(self) -> None:
+        """Open all replicas at once; one that fails is left alone for a while, like any that fails later.
+
+        Raises:
+            EngineError: none of them opens; it is the first one's error.
+            SettingsError: they run different models.
+        """
+        if self._capabilities is not None:
+            return
+        replicas = self._routing.replicas
+        async with asyncio.TaskGroup() as opening:
+            tasks = [opening.create_task(_refusal(r.engine)) for r in replicas]
+        refusals = {r: refusal for r, task in zip(replicas, tasks, strict=True) if (refusal := task.result())}
+        if self._capabilities is not None:
+            return
+        if len(refusals) == len(replicas):
+            raise refusals[replicas[0]]
+        self._capabilities = self._common([r.engine.capabilities for r in replicas if r not in refusals])
+        for replica in replicas:
+            if replica in refusals:
+                self._routing.fail(replica, refusals[replica], final=True)
+            else:
+                self._admitted(replica)
+
+    async def stream(self, request: Request, abort: Abort | None = None) -> AsyncGenerator[Chunk, None]:
+        """Have the draws made wherever there is room for them; a replica that fails takes down only what it had."""
+        await self.open()
+        call = _Call(self, self._routing, request, abort or Abort())
+        async with aclosing(_as_a_whole(call.chunks())) as chunks:
+            async for chunk in chunks:
+                yield chunk
+
+    async def aclose(self) -> None:
+        """Close every replica, also when one of them fails to close."""
+        async with AsyncExitStack() as closing:
+            for replica in self._routing.replicas:
+                closing.push_async_callback(replica.engine.aclose)
+
+    async def join(self, replica: Replica) -> None:
+        """Open a replica that could not be opened before.
+
+        Raises:
+            EngineError: it still cannot, or it is not what the others are.
+        """
+        refusal = await _refusal(replica.engine)
+        if refusal is not None:
+            raise EngineError(str(refusal), retryable=True, retry_after=refusal.retry_after, status=refusal.status)
+        here, late = self.capabilities, replica.engine.capabilities
+        if not _interchangeable(here, late) or self._common([here, late]).can != here.can or _narrower(late, here):
+            raise EngineError(
+                f"replica {replica.number} runs `{late.name or late.model}` and can do less than the pool of"
+                f" `{here.name or here.model}` that it came late to: give it the same settings as the others",
+                retryable=True,
+            )
+        self._admitted(replica)
+
+    def _admitted(self, replica: Replica) -> None:
+        replica.opened = True
+        replica.limit.widen(self._width(replica.engine.capabilities))
+
+    def _width(self, known: Capabilities) -> int:
+        return self._concurrency or max(1, known.concurrency)
+
+    def _common(self, each: Sequence[Capabilities]) -> Capabilities:
+        """What holds for all of these."""
+        first = each[0]
+        for other in each:
+            if not _interchangeable(first, other):
+                raise SettingsError(
+                    f"a pool holds replicas of one model, but `{first.name or first.model}` and"
+                    f" `{other.name or other.model}` are two: put them into pools of their own"
+                )
+        prices = [c.price for c in each if c.price is not None]
+        dearest = Price(input=max(p.input for p in prices), output=max(p.output for p in prices)) if prices else None
+        return replace(
+            first,
+            can=frozenset.intersection(*(c.can for c in each)),
+            context=min((c.context for c in each if c.context is not None), default=None),
+            concurrency=sum(self._width(c) for c in each),
+            exact=all(c.exact for c in each),
+            price=dearest,
+        )
+
+
+def _interchangeable(one: Capabilities, other: Capabilities) -> bool:
+    return one.model == other.model or (one.name == other.name != "")
+
+
+def _narrower(one: Capabilities, other: Capabilities) -> bool:
+    """Whether one context is smaller than the other."""
+    return one.context is not None and (other.context is None or one.context < other.context)
+
+
+async def _refusal(engine: Engine) -> EngineError | None:
+    """Why an engine cannot be opened."""
+    try:
+        await engine.open()
+    except EngineError as error:
+        return error
+    return None
+
+
+async def _as_a_whole(chunks: AsyncGenerator[Chunk, None]) -> AsyncGenerator[Chunk, None]:
+    """The chunks, except that draws which all fail before anything arrives are one failure of the whole, and raised."""
+    failed: list[Chunk] = []
+    arrived = False
+    async with aclosing(chunks):
+        async for chunk in chunks:
+            if chunk.failure is not None and not arrived:
+                failed.append(chunk)
+                continue
+            arrived = True
+            while failed:
+                yield failed.pop(0)
+            yield chunk
+    if failed and failed[0].failure is not None:
+        raise failed[0].failure
+
+
+@dataclass(slots=True)
+class _Group:
+    """Draws of a request that one replica makes together."""
+
+    place: Place
+    left: list[int]
+    """Draws that have not ended."""
+    arrived: bool = False
+
+
+@dataclass(slots=True)
+class _News:
+    """A chunk on its way to whoever asked."""
+
+    chunk: Chunk
+    taken: asyncio.Future[None] | None = None
+    """Done when it was looked at: no engine gets ahead of what its reader wants."""
+
+
+@dataclass(slots=True)
+class _Call:
+    """One request, wherever its draws are."""
+
+    pool: Pool
+    routing: Routing
+    request: Request
+    abort: Abort
+    _since: int = field(init=False)
+    _news: asyncio.Queue[_News | None] = field(init=False, default_factory=asyncio.Queue)
+
+    async def chunks(self) -> AsyncGenerator[Chunk, None]:
+        """Serve every draw and yield what comes, from all replicas as it comes."""
+        self._since = self.routing.event()
+        order = self.routing.order(prompt_name(self.request.messages, self.request.tools))
+        serving = asyncio.create_task(self._serve(Waiter(self._since, order, [*range(self.request.n)])))
+        serving.add_done_callback(lambda _: self._news.put_nowait(None))
+        try:
+            while news := await self._news.get():
+                yield news.chunk
+                if news.taken and not news.taken.done():
+                    news.taken.set_result(None)
+            try:
+                await serving
+            except BaseExceptionGroup as failures:
+                raise _first(failures) from None
+        finally:
+            serving.cancel()
+            await asyncio.wait({serving})
+            if not serving.cancelled():
+                serving.exception()  # marked as seen: whoever left does not want to know
+
+    async def _serve(self, waiter: Waiter) -> None:
+        """Find places for draws until all have one, and bring down those that get none."""
+
+        def end_aborted() -> None:
+            for index in [i for i in waiter.draws if i in self.abort]:
+                waiter.draws.remove(index)
+                self._news.put_nowait(_News(Chunk(index, completion=UNMADE)))
+            if not waiter.draws:
+                waiter.end()
+
+        async with asyncio.TaskGroup() as groups:
+            with self.abort.watched(end_aborted):
+                end_aborted()
+                while waiter.draws:
+                    try:
+                        place = await self.routing.turn(waiter)
+                    except EngineError as failure:
+                        self._fail(waiter.draws, failure)
+                        break
+                    if place is not None:
+                        self._start(groups, place, waiter)
+
+    def _start(self, groups: asyncio.TaskGroup, place: Place, waiter: Waiter) -> None:
+        flight = groups.create_task(self._fly(_Group(place, [*place.draws]), waiter))
+        # A task that is cancelled before its first step never gets to return its places itself.
+        flight.add_done_callback(lambda _: self.routing.over(place))
+
+    async def _fly(self, group: _Group, waiter: Waiter) -> None:
+        """Have a group made, by another replica if this one failed before it began."""
+        failure = await self._settled(group)
+        if failure is None or not group.left:
+            return
+        if not failure.retryable or group.arrived:
+            self._fail(group.left, failure)
+            return
+        others = [r for r in waiter.order if r is not group.place.replica]
+        await self._serve(Waiter(self._since, others, group.left, failure))
+
+    async def _settled(self, group: _Group) -> EngineError | None:
+        """Read a group's stream to its end; its failure as a whole, when that was its end."""
+        failure = None
+        try:
+            await self._read(group)
+        except EngineError as error:
+            failure = error
+        self.routing.judge(group.place, failure)
+        self.routing.over(group.place)
+        return failure
+
+    async def _read(self, group: _Group) -> None:
+        place, request, abort = group.place, self.request, self.abort
+        if len(place.draws) < request.n:
+            paths = request.paths or tuple((i,) for i in range(request.n))
+            seeds = tuple(request.seeds[i] for i in place.draws)
+            request = replace(request, seeds=seeds, paths=tuple(paths[i] for i in place.draws))
+            abort = Abort(parent=abort, renumbered=place.draws)
+        if not place.replica.opened:
+            await self.pool.join(place.replica)
+        async with aclosing(_as_a_whole(place.replica.engine.stream(request, abort))) as chunks:
+            async for chunk in chunks:
+                group.arrived = True
+                self.routing.heard(place)
+                index = place.draws[chunk.index]
+                if chunk.completion is not None or chunk.failure is not None:
+                    group.left.remove(index)
+                    self._ended(place, chunk)
+                await self._pass_on(replace(chunk, index=index))
+        if group.left:
+            raise EngineError("a replica ended its reply before every draw was complete", retryable=True)
+
+    def _ended(self, place: Place, chunk: Chunk) -> None:
+        if chunk.failure is not None and chunk.failure.overloaded:
+            place.replica.limit.cut(place.cuts)
+        self.routing.ended(place, well=chunk.completion is not None and chunk.completion.finish is not Finish.error)
+
+    async def _pass_on(self, chunk: Chunk) -> None:
+        news = _News(chunk, asyncio.get_running_loop().create_future())
+        self._news.put_nowait(news)
+        if news.taken:
+            await news.taken
+
+    def _fail(self, draws: Sequence[int], failure: EngineError) -> None:
+        for index in draws:
+            self._news.put_nowait(_News(Chunk(index, failure=failure)))
+
+
+def _first(failure: BaseException) -> BaseException:
+    """The first failure of a group of tasks: it is what ended the others."""
+    return _first(failure.exceptions[0]) if isinstance(failure, BaseExceptionGroup) else failure

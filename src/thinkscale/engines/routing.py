@@ -1,0 +1,215 @@
+"""Which replica makes which draws: by cache, load and health, first come first served.
+
+A request goes to the first replica in its prompt's own order (rendezvous hashing) whose load is at most `SLACK` above
+that of the least loaded one: consistent hashing with bounded loads (Mirrokni et al. 2018), load being relative to what
+a replica takes at once. It is split only where none of these has places for all of it. Nothing here asks an engine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from bisect import insort
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from time import monotonic
+
+from thinkscale.engines.limits import Health, Limit
+from thinkscale.engines.protocol import Engine
+from thinkscale.errors import EngineError
+from thinkscale.identity import digest
+
+SLACK = 0.25
+"""By how much of its limit the replica that has a prompt's cache may be busier than the least busy one."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True, eq=False)
+class Replica:
+    """One engine of a pool and what was learnt about it."""
+
+    engine: Engine
+    number: int
+    limit: Limit
+    health: Health = field(default_factory=Health)
+    opened: bool = False
+    """Whether it said what it is, and was found to fit."""
+
+
+@dataclass(slots=True, eq=False)
+class Place:
+    """Leave to have some draws made by one replica."""
+
+    replica: Replica
+    draws: tuple[int, ...]
+    cuts: int
+    """How often the replica's limit had been halved by then."""
+    trial: bool
+    held: int
+    """Places that were not returned yet."""
+
+
+@dataclass(slots=True, eq=False)
+class Waiter:
+    """Draws of one request that want places."""
+
+    since: int
+    """The event with which the request came."""
+    order: Sequence[Replica]
+    """The replicas that may have them, in the prompt's own order."""
+    draws: list[int]
+    failure: EngineError | None = None
+    """How they failed before, if they did."""
+    turn: asyncio.Future[Place | None] | None = None
+    """Done when there is a place, or when no draw wants one any more."""
+
+    def end(self) -> None:
+        """No draw wants a place any more."""
+        if self.turn and not self.turn.done():
+            self.turn.set_result(None)
+
+
+class Routing:
+    """Who is next, and where.
+
+    Args:
+        replicas: all there are; limits and health change as they answer.
+    """
+
+    def __init__(self, replicas: Sequence[Replica]) -> None:
+        self.replicas = replicas
+        self._queue: list[Waiter] = []
+        """Whom no replica has a place for at the moment, first come first."""
+        self._events = 0
+        self._changed = False
+        """Whether something may concern those in the queue who wait for certain replicas only."""
+
+    def event(self) -> int:
+        """The number of what happens now."""
+        self._events += 1
+        return self._events
+
+    def order(self, prompt: str) -> list[Replica]:
+        """The replicas as a prompt prefers them."""
+        return sorted(self.replicas, key=lambda r: digest(prompt, r.number))
+
+    async def turn(self, waiter: Waiter) -> Place | None:
+        """Wait until a replica takes some of the draws, which then leave the waiter; `None` when none are left.
+
+        Raises:
+            EngineError: every replica has failed these draws, or was left alone while they waited.
+        """
+        turn: asyncio.Future[Place | None] = asyncio.get_running_loop().create_future()
+        waiter.turn = turn
+        if not self._seat(waiter, turn):
+            insort(self._queue, waiter, key=lambda w: w.since)
+        try:
+            return await turn
+        except asyncio.CancelledError:
+            if not turn.cancelled() and not turn.exception() and (place := turn.result()):
+                self.over(place)
+            raise
+        finally:
+            if waiter in self._queue:
+                self._queue.remove(waiter)
+
+    def heard(self, place: Place) -> None:
+        """A replica began to answer: whoever is on trial is up again, and its next failure is one too many."""
+        if not place.replica.health.up and place.trial:
+            place.replica.health.up = True
+            log.info("replica %d answers again", place.replica.number)
+            self._admit()
+
+    def ended(self, place: Place, *, well: bool) -> None:
+        """One draw is over."""
+        if well:
+            place.replica.limit.grow()
+        self._leave(place, 1)
+
+    def judge(self, place: Place, failure: EngineError | None) -> None:
+        """A request is over, as a whole well or not."""
+        replica = place.replica
+        if not replica.health.up and not place.trial:
+            return  # what was asked before it was left alone says nothing about now
+        if failure is None or not failure.retryable:
+            replica.health.succeed()
+        elif not (failure.overloaded and replica.limit.cut(place.cuts)):
+            self.fail(replica, failure)
+
+    def fail(self, replica: Replica, failure: EngineError, *, final: bool = False) -> None:
+        """Count a failure, and leave the replica alone when it is one too many, or `final`."""
+        now = monotonic()
+        if replica.health.fail(failure, now, self.event(), final=final):
+            self._changed = True
+            log.warning("replica %d is left alone for %.0f s: %s", replica.number, replica.health.due - now, failure)
+
+    def over(self, place: Place) -> None:
+        """Nothing more comes of a place: return what it still holds."""
+        if place.held:
+            self._leave(place, place.held)
+
+    def _leave(self, place: Place, places: int) -> None:
+        place.held -= places
+        place.replica.limit.taken -= places
+        if place.trial and not place.held:
+            place.replica.health.trying = False
+            self._changed = True
+        self._admit()
+
+    def _admit(self) -> None:
+        """Seat whom there is room for, first come first served."""
+        everybody, self._changed = self._changed, False
+        for waiter in [*self._queue]:
+            if not everybody and not self._rooms(self.replicas, self._events):
+                return
+            if waiter.turn and self._seat(waiter, waiter.turn):
+                self._queue.remove(waiter)
+
+    def _seat(self, waiter: Waiter, turn: asyncio.Future[Place | None]) -> bool:
+        """Answer a waiter, if that is possible now."""
+        if turn.done():
+            return True
+        if rooms := self._rooms(waiter.order, waiter.since):
+            turn.set_result(_place(waiter, rooms))
+        elif not any(r.health.up or r.health.trying for r in waiter.order):
+            turn.set_exception(self._none_left(waiter))
+        return turn.done()
+
+    def _rooms(self, order: Sequence[Replica], since: int) -> dict[Replica, int]:
+        """Free places by replica: those of the ones that are up, and a trial draw of each that is due.
+
+        Where none is up, the one that is due soonest is tried before its time, unless it was left alone after `since`.
+        """
+        now = monotonic()
+        up = [r for r in order if r.health.up]
+        idle = [r for r in order if not r.health.up and not r.health.trying]
+        tried = [r for r in idle if r.health.due <= now or (not up and r.health.fell <= since)]
+        if not up:
+            tried = sorted(tried, key=lambda r: r.health.due)[:1]
+        return {r: r.limit.free for r in up if r.limit.free} | dict.fromkeys(tried, 1)
+
+    def _none_left(self, waiter: Waiter) -> EngineError:
+        fallen = max(self.replicas, key=lambda r: r.health.fell)
+        cause = waiter.failure or fallen.health.last
+        return EngineError(
+            f"none of the pool's {len(self.replicas)} replicas could answer, the last one said: {cause}; ask later, or"
+            " see to the servers",
+            retryable=True,
+            retry_after=cause.retry_after if cause else None,
+            status=cause.status if cause else None,
+        )
+
+
+def _place(waiter: Waiter, rooms: dict[Replica, int]) -> Place:
+    """Take places where the prompt's cache is, within the bound on load, and whole if that is possible."""
+    loads = {r: r.limit.load for r in waiter.order if r in rooms}
+    near = [r for r, load in loads.items() if load <= min(loads.values()) + SLACK]
+    # A trial is one draw whatever the request, or the large requests of its prompts would never bring a replica back.
+    replica = next((r for r in near if rooms[r] >= len(waiter.draws) or not r.health.up), near[0])
+    draws = tuple(waiter.draws[: rooms[replica]])
+    del waiter.draws[: len(draws)]
+    replica.limit.taken += len(draws)
+    trial = not replica.health.up
+    replica.health.trying |= trial
+    return Place(replica, draws, replica.limit.cuts, trial, held=len(draws))

@@ -1,0 +1,35 @@
+"""Stop when the vote is decided: no draw that is still to come can change the winner."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from thinkscale.registry import at_least, spec
+from thinkscale.types import Trace
+
+
+@spec
+class DecidedMajority:
+    """Enough once the winner of a plurality vote over n draws is certain, so that it never changes the answer.
+
+    Ties go to the answer seen first, as in the selection rule `majority`. A rule sees no cap, so n is given: the same
+    as that of the method.
+    """
+
+    n: int
+    """Draws in all, at least 1."""
+
+    def __post_init__(self) -> None:
+        at_least(1, n=self.n)
+
+    def __call__(self, traces: Sequence[Trace]) -> bool:
+        """Whether the draws that are left cannot change the winner."""
+        counts = Counter(t.answer.key for t in traces if t.answer is not None)
+        left = self.n - len(traces)
+        if left <= 0 or not counts:
+            return left <= 0
+        (leader, most), *others = counts.most_common()  # equal counts stand in the order in which they were first seen
+        seen = list(counts)
+        before = set(seen[: seen.index(leader)])
+        return most >= left and all(count + left < most + (key not in before) for key, count in others)

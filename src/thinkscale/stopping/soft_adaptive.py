@@ -1,0 +1,37 @@
+"""Stop on the probabilities of the texts themselves (Wang et al. 2024, Soft self-consistency, its adaptive form)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import ClassVar
+
+from thinkscale.registry import at_least, spec
+from thinkscale.types import Trace
+
+
+@spec
+class SoftAdaptive:
+    """Enough once the smallest token probabilities of the attempts add up to a threshold.
+
+    Made for answers that are actions or programs, where equal answers are rare and votes say little.
+    """
+
+    threshold: float = 0.8
+    """Sum of the attempts' smallest token probabilities that is enough, at least 0."""
+
+    needs: ClassVar = frozenset({"logprobs"})
+    """The engine's capability by its name: rules know no engines."""
+
+    def __post_init__(self) -> None:
+        at_least(0, threshold=self.threshold)
+
+    def __call__(self, traces: Sequence[Trace]) -> bool:
+        """Whether the sum is large enough."""
+        return any(t.answer for t in traces) and math.fsum(_least_likely(t) for t in traces) >= self.threshold
+
+
+def _least_likely(trace: Trace) -> float:
+    """The smallest probability of a sampled token; 0 without an answer or without log-probabilities."""
+    chosen = [p for s in trace.segments if s.logprobs is not None for p in s.logprobs.chosen]
+    return math.exp(min(chosen)) if chosen and trace.answer is not None else 0.0

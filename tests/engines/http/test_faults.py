@@ -1,0 +1,127 @@
+"""Many draws against a server that goes wrong all the time: nothing hangs, nothing is lost, nothing is billed twice."""
+
+import asyncio
+import os
+import time
+from contextlib import aclosing
+
+import pytest
+import stamina
+
+from servers.faults import FAULTS, Faults
+from servers.mock import Mock, serving, until
+from thinkscale.budget import Budget
+from thinkscale.door import solve
+from thinkscale.engines.http import Http
+from thinkscale.engines.protocol import Abort, Request
+from thinkscale.methods.self_consistency import SelfConsistency
+from thinkscale.stopping.fixed import Fixed
+from thinkscale.types import Finish, Message, Problem, Sampling
+
+DRAWS = int(os.environ.get("THINKSCALE_TEST_DRAWS", "1000"))
+"""Draws of one campaign."""
+N = 4
+IDLE = 0.5
+CAP = 64
+PROBLEM = Problem.of("What is 40 + 1?")
+
+
+class Heard:
+    """An engine that counts the tokens another one reports."""
+
+    def __init__(self, engine):
+        self.engine, self.tokens = engine, 0
+
+    def __getattr__(self, name):
+        return getattr(self.engine, name)
+
+    async def stream(self, request, abort=None):
+        async with aclosing(self.engine.stream(request, abort)) as chunks:
+            async for chunk in chunks:
+                self.tokens += chunk.tokens
+                yield chunk
+
+
+async def outcomes(engine, calls, width):
+    """The outcomes of many calls, some of them at once."""
+    places = asyncio.Semaphore(width)
+
+    async def one():
+        async with places:
+            method = SelfConsistency(n=N, stop=Fixed())
+            return await solve(PROBLEM, method, engine, budget=Budget(), sampling=Sampling(max_tokens=CAP))
+
+    async with asyncio.TaskGroup() as tasks:
+        begun = [tasks.create_task(one()) for _ in range(calls)]
+    return [task.result() for task in begun]
+
+
+def check_bill(server, heard, spent):
+    """What was billed is what arrived, and what arrived is what the server wrote, as far as it could be read."""
+    assert spent == heard
+    # A healthy reply that the client left was not read to its end; of a stalled one everything had arrived.
+    lossy = [s.lossy or (s.disconnected is not None and not s.fault) for s in server.served]
+    sure = sum(sum(s.written) for s, lost in zip(server.served, lossy, strict=True) if not lost)
+    unsure = sum(sum(s.written) for s, lost in zip(server.served, lossy, strict=True) if lost)
+    assert sure <= heard <= sure + unsure
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+async def test_a_campaign_of_faults_loses_no_draw_and_bills_what_arrived(host):
+    async with serving(Faults(seed=7, rate=0.35)) as server:
+        before = asyncio.all_tasks()
+        engine = Heard(Http(base_url=server.url.replace("127.0.0.1", host), idle=IDLE))
+        async with asyncio.timeout(60 * max(1, DRAWS / 1000)):
+            await engine.open()
+            found = await outcomes(engine, DRAWS // N, width=64)
+            await engine.aclose()
+        assert set(server.done) == set(FAULTS), "a fault was never played"
+        for outcome in found:
+            assert sorted(t.path for t in outcome.traces) == [(i,) for i in range(N)]
+            assert {t.finish for t in outcome.traces} <= {Finish.eos, Finish.error}
+            assert all(t.error for t in outcome.traces if t.finish is Finish.error)
+            complete = sum(t.tokens for t in outcome.traces if t.finish is Finish.eos)
+            assert outcome.usage.output_tokens >= complete
+        drawn = [t.finish for o in found for t in o.traces]
+        assert drawn.count(Finish.eos) > 0.9 * len(drawn), "retries did not help"
+        check_bill(server, engine.tokens, sum(o.usage.output_tokens for o in found))
+        assert await until(lambda: server.connections == 0 and server.streams == 0)
+        assert asyncio.all_tasks() <= before, "something is still running"
+
+
+@pytest.fixture
+def no_waits():
+    with stamina.set_testing(True, attempts=5):
+        yield
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+async def test_every_fault_alone_ends_and_is_billed(fault, no_waits):
+    async with serving(Faults(seed=1, rate=0.5, only=(fault,))) as server:
+        engine = Heard(Http(base_url=server.url, idle=0.15))
+        async with asyncio.timeout(20):
+            found = await outcomes(engine, 4, width=4)
+            await engine.aclose()
+        assert [len(o.traces) for o in found] == [N] * 4
+        check_bill(server, engine.tokens, sum(o.usage.output_tokens for o in found))
+        assert await until(lambda: server.connections == 0)
+
+
+async def test_the_server_sees_the_client_leave_within_a_tenth_of_a_second():
+    async with serving(Mock(says=lambda seed: (" on",) * 1000, pace=0.005)) as server:
+        engine = Http(base_url=server.url)
+        request = Request(messages=(Message("user", "Go."),), seeds=tuple(range(16)))
+        for way in ("abort", "close"):
+            abort, decided, tokens = Abort(), 0.0, 0
+            async with aclosing(engine.stream(request, abort)) as chunks:
+                async for chunk in chunks:
+                    tokens += chunk.tokens
+                    if tokens < 64 or decided:
+                        continue
+                    decided = time.monotonic()
+                    if way == "close":
+                        break
+                    abort.end()
+            assert await until(lambda: server.streams == 0)
+            assert server.disconnects[-1] - decided < 0.1
+        await engine.aclose()

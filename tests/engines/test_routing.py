@@ -1,0 +1,67 @@
+import asyncio
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from thinkscale.engines.limits import Limit
+from thinkscale.engines.routing import SLACK, Replica, Routing, Waiter
+from thinkscale.engines.scripted import Scripted
+from thinkscale.errors import EngineError
+
+GONE = EngineError("gone", retryable=True)
+
+
+def routing_of(*widths):
+    return Routing([Replica(Scripted(), i, Limit(w), opened=True) for i, w in enumerate(widths)])
+
+
+def waiter(routing, draws=1, order=None):
+    return Waiter(routing.event(), order or routing.replicas, [*range(draws)])
+
+
+@given(st.lists(st.tuples(st.integers(1, 20), st.floats(0, 1)), min_size=1, max_size=6), st.integers(1, 40), st.text())
+async def test_who_is_chosen_has_room_and_is_within_the_bound_and_before_all_others_that_are(loads, draws, prompt):
+    routing = routing_of(*(width for width, _ in loads))
+    for replica, (width, load) in zip(routing.replicas, loads, strict=True):
+        replica.limit.taken = int(width * load)
+    free = {r: r.limit.free for r in routing.replicas if r.limit.free}
+    if not free:
+        return
+    order = routing.order(prompt)
+    bound = min(r.limit.load for r in free) + SLACK
+    near = [r for r in order if r in free and r.limit.load <= bound]
+    place = await routing.turn(waiter(routing, draws, order))
+    assert place.replica == next((r for r in near if free[r] >= draws), near[0])
+    assert len(place.draws) == min(draws, free[place.replica])
+
+
+@given(st.text(), st.integers(2, 8))
+def test_a_replica_that_is_lost_moves_only_the_prompts_that_were_its_own(prompt, n):
+    before, after = routing_of(*[4] * n).order(prompt), routing_of(*[4] * (n - 1)).order(prompt)
+    assert [r.number for r in before if r.number < n - 1] == [r.number for r in after]
+
+
+async def test_who_waits_for_one_replica_alone_hears_that_it_fell_though_others_are_up():
+    routing = routing_of(1, 1)
+    first, second = [await routing.turn(waiter(routing, order=[r])) for r in routing.replicas]
+    waiting = asyncio.create_task(routing.turn(waiter(routing, order=[second.replica])))
+    await asyncio.sleep(0)
+    routing.fail(second.replica, GONE, final=True)
+    routing.over(second)
+    with pytest.raises(EngineError, match="gone"):
+        await asyncio.wait_for(waiting, 1)
+    assert first.replica.limit.taken == 1
+
+
+async def test_a_place_that_nobody_ahead_can_use_goes_to_the_next_who_can():
+    routing = routing_of(1, 1)
+    first, second = [await routing.turn(waiter(routing, order=[r])) for r in routing.replicas]
+    picky = asyncio.create_task(routing.turn(waiter(routing, order=[first.replica])))
+    easy = asyncio.create_task(routing.turn(waiter(routing)))
+    await asyncio.sleep(0)
+    routing.over(second)
+    assert (await easy).replica is second.replica
+    assert not picky.done()
+    routing.over(first)
+    assert (await picky).replica is first.replica
