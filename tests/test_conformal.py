@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from thinkscale.conformal import ConformalGate, TurnGates, conformal_gate, turn_gates
+from thinkscale.errors import BenchError
 
 PERPLEXITIES = [1.2, 1.5, 1.1, 2.0, 1.7, 1.3, 1.9, 1.4, 1.6]
 
@@ -22,15 +23,15 @@ def test_nine_perplexities_give_these_p_values_and_the_percentiles_of_the_releas
 
 @given(st.lists(st.sampled_from([0.0, 0.5, 1.0, 2.0, math.inf]), min_size=2, max_size=30), st.floats(0.01, 0.99))
 def test_whichever_of_exchangeable_scores_is_the_new_one_at_most_a_part_alpha_is_rejected(scores, alpha):
-    if alpha * len(scores) < 1:
+    if 1 / len(scores) > alpha:
         return
     gates = [(conformal_gate(scores[:i] + scores[i + 1 :], alpha), scores[i]) for i in range(len(scores))]
-    assert sum(not gate.accepts(score) for gate, score in gates) <= alpha * len(scores)
+    assert sum(not gate.accepts(score) for gate, score in gates) / len(scores) <= alpha
 
 
 @given(st.integers(1, 40), st.floats(0.02, 0.98))
 def test_without_ties_exactly_the_part_of_alpha_that_ranks_allow_is_rejected(n, alpha):
-    if alpha * (n + 1) < 1:
+    if 1 / (n + 1) > alpha:
         return
     ranks = range(n + 1)
     rejected = sum(not conformal_gate([r for r in ranks if r != new], alpha).accepts(new) for new in ranks)
@@ -50,12 +51,12 @@ def test_what_is_not_a_number_ranks_as_the_largest():
 
 
 def test_a_gate_that_could_reject_nothing_says_how_many_scores_it_needs():
-    with pytest.raises(ValueError, match="on 8 scores can reject nothing: calibrate on at least 9"):
+    with pytest.raises(BenchError, match="on 8 scores can reject nothing: calibrate on at least 9"):
         conformal_gate(PERPLEXITIES[:8], 0.1)
     assert not conformal_gate(PERPLEXITIES, 0.1).accepts(3.0)
-    with pytest.raises(ValueError, match="between 0 and 1"):
+    with pytest.raises(BenchError, match="between 0 and 1"):
         conformal_gate(PERPLEXITIES, 1.0)
-    with pytest.raises(ValueError, match="not a number"):
+    with pytest.raises(BenchError, match="not a number"):
         conformal_gate([*PERPLEXITIES, math.nan], 0.1)
 
 
@@ -72,13 +73,13 @@ def test_every_turn_is_judged_by_the_scores_of_its_own_turn():
 
 def test_a_turn_that_too_few_drafts_reached_has_no_gate():
     gates = turn_gates({f"q{i}": [1.0, 1.0] if i < 3 else [1.0] for i in range(9)}, 0.2)
-    with pytest.raises(ValueError, match="gates for 1 turns"):
+    with pytest.raises(BenchError, match="gates for 1 turns"):
         gates.accepts("new", 1, 1.0)
 
 
 def test_a_question_that_calibrated_a_gate_cannot_be_tested_on_it():
     gates = turn_gates({f"q{i}": [float(i)] for i in range(9)}, 0.1)
-    with pytest.raises(ValueError, match="`q3` calibrated these gates"):
+    with pytest.raises(BenchError, match="`q3` calibrated these gates"):
         gates.accepts("q3", 0, 1.0)
-    with pytest.raises(ValueError, match="on 0 scores"):
+    with pytest.raises(BenchError, match="on 0 scores"):
         turn_gates({}, 0.1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,22 +15,56 @@ from thinkscale.engines.scripted import Cue, Line, Scripted
 from thinkscale.engines.tabular import Tabular
 from thinkscale.errors import SpecError
 from thinkscale.registry import BUILT_IN, names, parse
-from thinkscale.testing import check_engine, check_method, check_scorer, check_selector
+from thinkscale.testing import check_engine, check_method, check_scorer, check_selector, talk
 
 METHODS = (
     "single",
     "self-consistency(n=6)",
     "self-consistency(n=8, stop=fixed)",
     "self-consistency(n=12, stop=ahead-by-2)",
+    "self-consistency(n=8, stop=adaptive-consistency(threshold=0.8, prior=dirichlet))",
+    "self-consistency(n=8, stop=best-of-infinity(prior=paper))",
+    "self-consistency(n=8, stop=esc(w=2))",
+    "self-consistency(n=8, stop=decided-majority)",
+    "deepconf-online(n=8, warmup=3, window=4, top=2)",
+    "deepconf-online(n=6, warmup=2, keep=10, window=3, top=1, consensus=none)",
+    "deepprune(n=6, probe_tokens=6, answer_tokens=8)",
+    "deepprune(n=5, probe_tokens=6, answer_tokens=3, per_cluster=2, max_clusters=2)",
+    "atts(calibration=[[1.2, 1.5, 1.1, 2.0], [1.3, 1.4, 1.9]], alpha=0.4, chunk=6, turns=4)",
+    "atts(calibration=[[1.2, 1.5, 1.1, 2.0]], alpha=0.4, chunk=6, turns=3, resample=true)",
+    "cascade(levels=[self-consistency(n=3), best-of-n(n=5, scorer=mean-logprob)])",
+    "cascade(levels=[single, self-consistency(n=3), best-of-n(n=2)], accept=[1.1, 0.9], measure=margin, carry=hint)",
+    "cascade(levels=[best-of-n(n=2), on(method=self-consistency(n=3))], carry=prefill, accept=1.0)",
+    "on(method=best-of-n(n=3))",
+    "on",
+    "self-consistency(n=3, by=cascade(levels=[self-consistency(n=2), deepprune(n=2, probe_tokens=5)], accept=1.0))",
     "best-of-n(n=5)",
     "best-of-n(n=4, scorer=length)",
     "best-of-n(n=4, scorer=outcome-reward)",
     "best-of-n(n=3, scorer=process-reward(reduce=min))",
+    "best-of-n(n=4, scorer=entropy)",
+    "best-of-n(n=4, scorer=group-confidence)",
+    "best-of-n(n=4, scorer=self-certainty-top-k)",
+    "best-of-n(n=4, scorer=p-true)",
+    "best-of-n(n=4, scorer=self-calibration)",
+    "best-of-n(n=4, scorer=verbalised-confidence)",
+    "self-consistency(n=3, by=best-of-n(n=2, scorer=verbalised-confidence(max_tokens=9)))",
     "budget-forcing(waits=2, max_thinking=30)",
     "budget-forcing(waits=0, min_thinking=10)",
     "best-of-n(n=3, by=budget-forcing(waits=1, max_thinking=20))",
     "self-consistency(n=5, by=best-of-n(n=2, scorer=mean-logprob))",
     "self-consistency(n=3, by=best-of-n(n=2, scorer=outcome-reward))",
+    "universal-self-consistency(n=5)",
+    "universal-self-consistency(n=3, max_tokens=8, by=best-of-n(n=2, scorer=length))",
+    "semantic-consistency(n=5)",
+    "semantic-consistency(n=4, comparisons=2)",
+    "ensemble(models=[main, small, large], weights=[0.2, 0.5, 0.3], n=3)",
+    "ensemble(models=[small, large], n=2, by=self-consistency(n=2))",
+    "self-consistency(n=3, by=ensemble(models=[main, small], n=2))",
+    "decoding-ensemble(per_config=2)",
+    'decoding-ensemble(configs=[single, on(role=small, method=single(system="Be brief.")), best-of-n(n=2)])',
+    "tool-call-best-of-n(n=5)",
+    "tool-call-best-of-n(n=4, exclude=[why], judge=length)",
 )
 CHAIN = {"": {"a": 0.5, " b": 0.5}, "a": {" b": 0.7, "<end>": 0.3}, " b": {"a": 0.6, " c": 0.4}, " c": {"a": 1.0}}
 COUNTING = "one two three four five six seven eight nine ten eleven twelve thirteen"
@@ -37,7 +72,32 @@ COUNTING = "one two three four five six seven eight nine ten eleven twelve thirt
 
 @pytest.mark.parametrize("spec", METHODS)
 async def test_every_method_is_anytime_accounted_for_and_repeatable(spec):
-    await check_method(parse(spec, "method"))
+    await check_method(parse(spec, "method"), script=SCRIPTS.get(spec.partition("(")[0], talk))
+
+
+def choosing(cue: Cue) -> Line:
+    if "The most consistent is" in cue.prompt:
+        return Line(says=f" Hm. The most consistent is Response {1 + cue.seed % 4}.", pace=0.0)
+    return talk(cue)
+
+
+def comparing(cue: Cue) -> Line:
+    if "yes or no" in cue.prompt:
+        return Line(says=" They are close. Yes." if cue.seed % 3 else " No.", pace=0.0)
+    return replace(talk(cue), says=f" Step {cue.seed % 9}. The answer is {cue.seed % 5}.")
+
+
+def calling(cue: Cue) -> Line:
+    given = ('{"x": 1}', '{ "x": 1.0, "why": "it is one" }', '{"x": 2', "")[cue.seed % 4]
+    called = {"type": "function", "function": {"name": "press", "arguments": given}}
+    return replace(talk(cue), calls=(called,) if cue.seed % 5 else ())
+
+
+SCRIPTS = {
+    "universal-self-consistency": choosing,
+    "semantic-consistency": comparing,
+    "tool-call-best-of-n": calling,
+}
 
 
 def test_every_built_in_method_is_checked():

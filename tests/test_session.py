@@ -54,6 +54,14 @@ async def test_many_sessions_on_one_account_share_its_calls():
     assert sum(map(len, got)) == len(engine.cues) == 7
 
 
+@pytest.mark.parametrize("by", [None, Single()], ids=repr)
+async def test_what_was_reserved_for_a_draw_that_nobody_waits_for_any_more_is_given_back(by):
+    for tokens in (9, 20, 60, 120):
+        llm = session(Scripted(lambda _: Line(says="The answer is 4", pace=0.0)), Budget(tokens=tokens))
+        await llm.sample(PROBLEM, 6, by=by, enough=AheadByK(k=2))
+        assert (llm.ledger.in_flight, llm.ledger.left.tokens) == (0, tokens - llm.ledger.spent.output_tokens)
+
+
 # Rule 2: a budget is a stop signal, not an exception.
 
 

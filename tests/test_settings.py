@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from thinkscale.errors import SettingsError
-from thinkscale.settings import Settings, home, load
+from thinkscale.settings import Profile, Settings, home, load
 
 
 def test_nothing_said_gives_the_defaults(tmp_path):
@@ -72,3 +72,27 @@ def test_the_data_folder_can_be_moved(tmp_path, monkeypatch):
     assert home() == tmp_path / "elsewhere"
     monkeypatch.setenv("THINKSCALE_HOME", "")
     assert home().name == "thinkscale"
+
+
+def test_profiles_are_tables_of_the_file(tmp_path, monkeypatch):
+    (tmp_path / "thinkscale.toml").write_text(
+        '[profiles.fast]\nmethod = "self-consistency(n=4)"\nbudget = "tokens=2000"\n[profiles.plain]\n'
+    )
+    monkeypatch.setenv("THINKSCALE_PROFILES", "none")
+    fast = Profile(method="self-consistency(n=4)", budget="tokens=2000")
+    assert load(folder=tmp_path).profiles == {"fast": fast, "plain": Profile()}
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("[profiles.fast]\nmetod = 'single'", "`profiles.fast.metod`, which is no setting: did you mean `method`"),
+        ("[profiles.fast]\nmax_tokens = 0", "`profiles.fast.max_tokens` to `0`"),
+        ("profiles = 3", "`profiles` to `3`"),
+        ("[profiles]\nfast = 3", "`profiles.fast` to `3`"),
+    ],
+)
+def test_a_profile_that_cannot_be_used_is_named(tmp_path, content, says):
+    (tmp_path / "thinkscale.toml").write_text(content)
+    with pytest.raises(SettingsError, match=says):
+        load(folder=tmp_path)

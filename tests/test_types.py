@@ -65,6 +65,7 @@ def test_an_outcome_without_a_winner_has_no_answer():
 
 
 def test_joined_logprobs_keep_one_entry_per_token():
-    a = Logprobs(space=LogprobSpace.raw, chosen=(-1.0,), logsumexp=(0.0,), mean_logit=(-2.0,), vocab=5)
+    a = Logprobs(space=LogprobSpace.raw, chosen=(-1.0,), logsumexp=(0.0,), mean_logit=(-2.0,), vocab=5, entropy=(0.1,))
     both = a + Logprobs(space=LogprobSpace.raw, chosen=(-3.0, -4.0), logsumexp=(0.0, 0.0), mean_logit=(-2.0, -2.0))
     assert (both.chosen, len(both.logsumexp), len(both.mean_logit), both.vocab) == ((-1.0, -3.0, -4.0), 3, 3, 5)
+    assert (a + a).entropy == (0.1, 0.1)

@@ -1,4 +1,4 @@
-"""Accept or escalate by conformal rank (ATTS, 2025): a gate that rejects what is unlike its calibration.
+"""Accept or escalate by conformal rank (Xiong et al. 2025, ATTS): a gate that rejects what is unlike its calibration.
 
 Pure numbers. What a gate promises is one thing: of what is exchangeable with its calibration it rejects at most a part
 alpha. It says nothing of correctness.
@@ -10,6 +10,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from thinkscale.errors import BenchError
+
 
 @dataclass(frozen=True, slots=True)
 class ConformalGate:
@@ -19,7 +21,7 @@ class ConformalGate:
     percentile #{calibration < x} / n with a fixed .6 instead, which bounds nothing.
 
     Raises:
-        ValueError: alpha is not between 0 and 1, a score is not a number, or there are too few ever to reject.
+        BenchError: alpha is not between 0 and 1, a score is not a number, or there are too few ever to reject.
     """
 
     calibration: tuple[float, ...]
@@ -29,13 +31,13 @@ class ConformalGate:
 
     def __post_init__(self) -> None:
         if not 0 < self.alpha < 1:
-            raise ValueError(f"a gate at `alpha={self.alpha}` was asked for: choose a number between 0 and 1")
+            raise BenchError(f"a gate at `alpha={self.alpha}` was asked for: choose a number between 0 and 1")
         if any(math.isnan(score) for score in self.calibration):
-            raise ValueError("a gate was calibrated on a score that is not a number: leave that one out")
-        if 1 > self.alpha * (len(self.calibration) + 1) + 1e-9:
-            raise ValueError(
+            raise BenchError("a gate was calibrated on a score that is not a number: leave that one out")
+        if not _enough(len(self.calibration), self.alpha):
+            raise BenchError(
                 f"a gate at `alpha={self.alpha:g}` on {len(self.calibration)} scores can reject nothing: calibrate on "
-                f"at least {math.ceil(1 / self.alpha - 1e-9) - 1}"
+                f"at least {math.ceil(1 / self.alpha) - 1}"
             )
 
     def p_value(self, score: float) -> float:
@@ -69,12 +71,12 @@ class TurnGates:
         """Whether a score of this turn passes.
 
         Raises:
-            ValueError: the question was calibrated on, or the turn has no gate.
+            BenchError: the question was calibrated on, or the turn has no gate.
         """
         if question in self.calibrated_on:
-            raise ValueError(f"the question `{question}` calibrated these gates: test on other questions")
+            raise BenchError(f"the question `{question}` calibrated these gates: test on other questions")
         if not 0 <= turn < len(self.gates):
-            raise ValueError(f"turn {turn} was never calibrated: there are gates for {len(self.gates)} turns from 0")
+            raise BenchError(f"turn {turn} was never calibrated: there are gates for {len(self.gates)} turns from 0")
         return self.gates[turn].accepts(score)
 
 
@@ -86,11 +88,16 @@ def turn_gates(calibration: Mapping[str, Sequence[float]], alpha: float) -> Turn
         alpha: bound on the part of draft-like scores that is rejected, per turn.
 
     Raises:
-        ValueError: as `ConformalGate`, when already turn 0 has too few scores.
+        BenchError: as `ConformalGate`, when already turn 0 has too few scores.
     """
     longest = max(map(len, calibration.values()), default=0)
     by_turn = [tuple(scores[turn] for scores in calibration.values() if turn < len(scores)) for turn in range(longest)]
     first = ConformalGate(by_turn[0] if by_turn else (), alpha)
-    enough = [scores for scores in by_turn[1:] if alpha * (len(scores) + 1) + 1e-9 >= 1]
+    enough = [scores for scores in by_turn[1:] if _enough(len(scores), alpha)]
     gates = (first, *(ConformalGate(scores, alpha) for scores in enough))
     return TurnGates(gates, frozenset(calibration))
+
+
+def _enough(scores: int, alpha: float) -> bool:
+    """Whether the smallest p-value, 1 / (n + 1), is within alpha."""
+    return 1 / (scores + 1) <= alpha

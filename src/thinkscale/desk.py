@@ -51,14 +51,20 @@ class Desk:
     concurrency: int | None = None
     """Draws in flight at once; `None` leaves it to each engine. 1 makes the run serial."""
     memory: Memory | None = None
+    frugal: bool = False
+    """Whether a run is charged only those known draws that it needs, as if they were drawn one by one; otherwise all
+    that it had in flight when they were drawn."""
     journal: Journal | None = None
     observe: Callable[[Event], None] | None = None
+    account: Ledger | None = None
+    """The account of the run, once it has one: what was spent is there even if the run does not come to its end."""
     classes: Classes = field(default_factory=Classes)
     warnings: dict[str, None] = field(default_factory=dict)
     replayed: int = 0
     """Calls that were answered from memory."""
     surplus: list[Trace] = field(default_factory=list)
     """Paid-for traces that the result does not rest on."""
+    _variants: list[Problem] = field(default_factory=list)
     _slots: dict[int, Slots] = field(default_factory=dict)
     _named: tuple[tuple[Message, ...], str] | None = None
     _sampled: tuple[Sampling, str] | None = None
@@ -106,9 +112,20 @@ class Desk:
         return self._sampled[1]
 
     def tools_of(self, messages: tuple[Message, ...]) -> tuple[Mapping[str, object], ...]:
-        """The tools that go with a prompt: those of the problem, when it is the problem's own."""
-        own = self.problem is not None and (messages is self.problem.messages or messages == self.problem.messages)
-        return self.problem.tools if self.problem is not None and own else ()
+        """The tools that go with a prompt: those of the problem it is, also when that is put in other words."""
+        asked = (p for p in (self.problem, *self._variants) if p is not None)
+        return next((p.tools for p in asked if messages is p.messages or messages == p.messages), ())
+
+    def relabelled(self, trace: Trace) -> Trace:
+        """The trace with its answer under the label of its equivalence class."""
+        if trace.answer is None or (label := self.classes.label(trace.answer.key)) == trace.answer.key:
+            return trace
+        return replace(trace, answer=replace(trace.answer, key=label))
+
+    def offer(self, problem: Problem) -> None:
+        """Remember which tools go with a problem that a method put in other words."""
+        if problem.tools and problem is not self.problem and not self.tools_of(problem.messages):
+            self._variants.append(problem)
 
     @asynccontextmanager
     async def _watched(self, landing: Landing[Trace], ledger: Ledger) -> AsyncIterator[None]:

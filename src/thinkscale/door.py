@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import wraps
 from typing import ParamSpec, TypeVar
@@ -19,14 +19,17 @@ from thinkscale.budget import CLOSING_TOKENS, Budget, Ledger
 from thinkscale.desk import Desk, Event
 from thinkscale.engines.opening import engines_for
 from thinkscale.engines.protocol import Capability, Engine
+from thinkscale.errors import SettingsError
 from thinkscale.identity import digest, prompt_name
-from thinkscale.registry import components, parse
+from thinkscale.launch import roles_of
+from thinkscale.registry import components, parse, parts_of
 from thinkscale.selection.majority import Majority
 from thinkscale.session import Method, Session
 from thinkscale.settings import Settings, load
 from thinkscale.store import Run, Store
 from thinkscale.types import AnswerKind, Finish, Origin, Outcome, Problem, Sampling, Stopped, Trace
 
+_MAIN = frozenset({"main"})
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -150,25 +153,27 @@ async def solve(
 
     Raises:
         CapabilityError: the engine cannot do what the method needs; nothing was spent.
+        SettingsError: the method draws from a role that no engine was given for; nothing was spent.
     """
     desk = desk or Desk()
     desk.problem = problem
-    needs = needs_of(method)
+    needs, role_needs = needs_of(method), role_needs_of(method)
     sampling = sampling or Sampling()
-    if Capability.logprobs in needs:
-        sampling = replace(sampling, logprobs=sampling.logprobs or 0)
+    if Capability.logprobs in needs.union(*role_needs.values()):
+        sampling = replace(sampling, logprobs=max(sampling.logprobs or 0, top_logprobs_of(method)))
     lettered = problem.answer_kind is AnswerKind.auto and kind_of(problem.question) is AnswerKind.choice
     kind = AnswerKind.choice if lettered else problem.answer_kind
     for each in {id(e): e for e in (engine, *desk.roles.values())}.values():
         await each.open()
-    ledger = Ledger(budget, closing=True)
+    desk.account = ledger = Ledger(budget, closing=True)
     session = Session(engine, ledger, desk, kind=kind, sampling=sampling)
     session.require(needs)
-    for role, needed in role_needs_of(method).items():
+    require_roles(method, desk)
+    for role, needed in role_needs.items():
         session.role(role).require(needed)
     run_id = ""
     if store:
-        page = _page(problem, method, engine, budget, seed=desk.seed, sampling=sampling)
+        page = _page(problem, method, engine, budget, desk=desk, sampling=sampling)
         run_id, desk.memory, desk.journal = page.id, store, _Journal(store, page.id)
         store.begin(page)
     try:
@@ -187,18 +192,47 @@ async def solve(
     return outcome
 
 
+def require_roles(method: object, desk: Desk) -> None:
+    """Refuse, before anything is spent, to let the main model stand in for one that the method draws from by name.
+
+    Raises:
+        SettingsError: nobody plays one of the roles.
+    """
+    missing = sorted(roles_of(method) - desk.roles.keys() - {"main"})
+    if missing:
+        named = ", ".join(f"`{role}`" for role in missing)
+        raise SettingsError(
+            f"the method draws from {named}, and no model plays that role: name one, as in `--model …,{missing[0]}=…`"
+        )
+
+
 def needs_of(method: object) -> frozenset[Capability]:
-    """The capabilities that a method and everything nested in it need."""
-    return frozenset().union(*(getattr(part, "needs", frozenset()) for part in components(method)))
+    """The capabilities that a method and everything nested in it need of the main engine."""
+    return frozenset().union(*(needed for role, needed in _wanted(method, _MAIN) if role == "main"))
+
+
+def top_logprobs_of(method: object) -> int:
+    """How many of the likeliest tokens a method and everything nested in it want told at each position."""
+    return max(getattr(part, "top_logprobs", 0) for part in components(method))
 
 
 def role_needs_of(method: object) -> dict[str, frozenset[Capability]]:
     """The capabilities that a method and everything nested in it need of the engines of other roles."""
     needs: dict[str, frozenset[Capability]] = {}
-    for part in components(method):
-        for role, needed in getattr(part, "role_needs", {}).items():
+    for role, needed in _wanted(method, _MAIN):
+        if role != "main":
             needs[role] = needs.get(role, frozenset()) | needed
     return needs
+
+
+def _wanted(part: object, players: frozenset[str]) -> Iterator[tuple[str, frozenset[Capability]]]:
+    """Who needs to be able to do what, as pairs of a role and capabilities; `players` are those whose turn it is."""
+    players = getattr(part, "roles", players)
+    for player in players:
+        yield player, getattr(part, "needs", frozenset())
+    yield from getattr(part, "role_needs", {}).items()
+    for nested in parts_of(part):
+        yield from _wanted(nested, players)
 
 
 async def closed(problem: Problem, session: Session, outcome: Outcome) -> Outcome:
@@ -246,16 +280,17 @@ def summary(outcome: Outcome, method: object, engine: Engine, seed: int, budget:
     }
 
 
-def _page(problem: Problem, method: object, engine: Engine, budget: Budget, *, seed: int, sampling: Sampling) -> Run:
+def _page(problem: Problem, method: object, engine: Engine, budget: Budget, *, desk: Desk, sampling: Sampling) -> Run:
     model = engine.capabilities.model
     question = prompt_name(problem.messages, problem.tools)
-    name = digest(question, problem.answer_kind, repr(method), model, seed, str(budget), repr(sampling))
+    roles = [part for name, each in sorted(desk.roles.items()) for part in (name, each.capabilities.model)]
+    name = digest(question, problem.answer_kind, repr(method), model, desk.seed, str(budget), repr(sampling), *roles)
     return Run(
         id=name[:12],
         started=time.time(),
         method=repr(method),
         model=engine.capabilities.name or model,
-        seed=seed,
+        seed=desk.seed,
         budget=str(budget),
         problem=problem,
     )

@@ -11,7 +11,7 @@ import math
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from typing import Generic, Protocol, TypeVar
 
@@ -19,13 +19,15 @@ import stamina
 
 from thinkscale.engines.protocol import Abort, Chunk, Completion, Engine, Request
 from thinkscale.errors import EngineError
-from thinkscale.types import Finish, Usage
+from thinkscale.types import Finish, Logprobs, Usage
 
 T = TypeVar("T")
 A = TypeVar("A")
 
 ATTEMPTS = 5
 """How often a request is made before its failure is recorded."""
+UNMADE = Completion(text="", finish=Finish.aborted, tokens=0)
+"""A draw of which nothing was made."""
 GRACE = 2.0
 """Seconds that an engine has to end what we abort before its stream is closed under it."""
 
@@ -181,9 +183,13 @@ class Flight:
     """Waits until the consumer has seen what landed."""
     news: Callable[[int, Chunk], None] | None = None
     """Called with the index of a draw and every piece of it that arrives."""
+    frugal: bool = False
+    """Whether known draws land one after the other, until the consumer has enough."""
     text: list[str] = field(init=False)
     tokens: list[int] = field(init=False)
     """Tokens that arrived in the attempt at hand."""
+    signals: list[Logprobs | None] = field(init=False)
+    """Their log-probabilities, as far as somebody watches and the engine tells them on the way."""
     lost: list[int] = field(init=False)
     """Tokens of attempts that broke off; they are charged to the draw."""
     landed: set[int] = field(init=False, default_factory=set)
@@ -193,6 +199,7 @@ class Flight:
         self.text = [""] * self.request.n
         self.tokens = [0] * self.request.n
         self.lost = [0] * self.request.n
+        self.signals = [None] * self.request.n
 
     async def run(self) -> None:
         """Bring every draw down: replayed, complete, failed, or cut off where a cancellation found it."""
@@ -213,18 +220,25 @@ class Flight:
         """Land what was paid for. A draw that was aborted counts as such only where it would be aborted again."""
         cut = {i: c for i, key in enumerate(self.keys) if (c := known.get(key)) and c.finish is Finish.aborted}
         for index, key in enumerate(self.keys):
+            if index in self.abort:
+                break
             if key in known and index not in cut:
                 self._down(index, known[key], replayed=True)
+                if self.frugal:
+                    await self.looked_at()
             elif index in cut and self.news:
-                self.text[index] = cut[index].text
+                self._show(index, cut[index])
                 self.news(index, Chunk(index, "", 0))
-                self.text[index] = ""
+                self._show(index, UNMADE)
         if self.landed:
             await self.looked_at()
         for index in self._missing(range(self.request.n)):
             if index in self.abort:
-                unmade = Completion(text="", finish=Finish.aborted, tokens=0)
-                self._down(index, cut.get(index, unmade), replayed=index in cut)
+                self._down(index, cut.get(index, UNMADE), replayed=index in cut)
+
+    def _show(self, index: int, so_far: Completion) -> None:
+        """Let a draw stand where a completion leaves it."""
+        self.text[index], self.tokens[index], self.signals[index] = so_far.text, so_far.tokens, so_far.logprobs
 
     async def _retry(self, wanted: list[int], failure: EngineError) -> None:
         """Ask again for draws that failed, as long as that can help; what stays failed comes down as it is."""
@@ -275,6 +289,8 @@ class Flight:
         self.text[index] += chunk.text
         self.tokens[index] += chunk.tokens
         if self.news:
+            if chunk.logprobs is not None:
+                self.signals[index] = _longer(self.signals[index], chunk.logprobs)
             self.news(index, chunk)
         if chunk.completion is not None:
             self._down(index, chunk.completion)
@@ -290,7 +306,7 @@ class Flight:
             )
         for index in wanted:
             self.lost[index] += self.tokens[index]
-            self.tokens[index], self.text[index] = 0, ""
+            self._show(index, UNMADE)
         cap, lost = request.sampling.max_tokens, max(self.lost[i] for i in wanted)
         if lost and cap:
             request = replace(request, sampling=replace(request.sampling, max_tokens=cap - lost))
@@ -323,6 +339,19 @@ class Flight:
             finish = Finish.budget if completion.finish is Finish.length else completion.finish
             completion = replace(completion, usage=completion.usage + lost, finish=finish)
         self.land(index, completion, replayed)
+
+
+def _longer(whole: Logprobs | None, piece: Logprobs) -> Logprobs:
+    """The log-probabilities of a growing draw and of its next piece, at the cost of the piece alone.
+
+    For that the record is one and the same all along, with lists for its tuples: who looks at it keeps copies.
+    """
+    names = [f.name for f in fields(piece) if isinstance(getattr(piece, f.name), tuple | list)]
+    if whole is None:
+        return replace(piece, **{name: list(getattr(piece, name)) for name in names})  # type: ignore[arg-type]
+    for name in names:
+        getattr(whole, name).extend(getattr(piece, name))
+    return whole
 
 
 def _first(failure: BaseException) -> BaseException:

@@ -10,6 +10,7 @@
     │   └── ModelError         weights that are missing, damaged or not a model
     ├── ScorerError        a scorer could not judge a trace
     ├── StoreError         the run store cannot be opened, read or written
+    ├── ServeError         a request to the gateway that is refused, with its HTTP status
     └── BenchError         recorded data or numbers that an estimator cannot use
 
 One class stands for one boundary. A message says what was attempted, what was seen and what to do. A draw that fails
@@ -82,3 +83,25 @@ class StoreError(ThinkscaleError):
 
 class BenchError(ThinkscaleError, ValueError):
     """Recorded data that cannot be read, or numbers from which an estimate is not defined."""
+
+
+class ServeError(ThinkscaleError):
+    """A request to the gateway that is refused.
+
+    `status` is the HTTP status, `type`, `param` and `code` are those of OpenAI's error object, and `retry_after` is the
+    wait in seconds that is advised.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int = 400,
+        type: str = "invalid_request_error",
+        param: str | None = None,
+        code: str | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status, self.type, self.param, self.code, self.retry_after = status, type, param, code, retry_after
+        self.retryable = status in (429, 503)

@@ -9,14 +9,16 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
-from thinkscale.answers import extract
-from thinkscale.budget import Cost, Grant
+from thinkscale.answers import called, extract
+from thinkscale.budget import Cost, Grant, Ledger
 from thinkscale.desk import Event, priced
 from thinkscale.draws import Flight, Landing
 from thinkscale.engines.protocol import Abort, Capability, Chunk, Completion, Request
 from thinkscale.identity import request_name, seed_of, text_name
+from thinkscale.registry import components
 from thinkscale.types import Answer, AnswerKind, Finish, Message, Origin, Path, Problem, Sampling, Score, Segment, Trace
 
 if TYPE_CHECKING:
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 
 COMPLETE = frozenset({Finish.eos, Finish.stop})
 """Ends that the model chose; anything else cut it off."""
+LEAST_GRACE = 0.05
+"""Seconds that stragglers have at least once a quorum is in."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,12 +71,13 @@ async def drawn(work: Work) -> AsyncGenerator[tuple[int, Trace], None]:
     landing: Landing[Trace] = Landing()
     slots = session.desk.slots(session.engine)
     worst = work.worst() if starts else Cost()
+    undo = partial(_unused, session.ledger)
 
     async def launch() -> None:
         begun = 0
         async with asyncio.TaskGroup() as flights:
             while begun < len(starts):
-                grant = await landing.unless_over(session.ledger.admit(worst, _alike(work, begun)))
+                grant = await landing.unless_over(session.ledger.admit(worst, _alike(work, begun)), undo)
                 if grant is None:
                     return
                 admitted = begun + grant.draws
@@ -101,17 +106,18 @@ async def drawn(work: Work) -> AsyncGenerator[tuple[int, Trace], None]:
 
 
 async def solved(
-    session: Session, problem: Problem, by: Method, paths: Sequence[Path]
+    session: Session, problem: Problem, by: Sequence[Method], paths: Sequence[Path]
 ) -> AsyncGenerator[tuple[int, Trace], None]:
-    """Attempts made by another method, each within an account reserved for it."""
+    """Attempts made by other methods in turn, each within an account reserved for it."""
     landing: Landing[Trace] = Landing()
-    each = _with_money(session, problem, by.ceiling(session.cap))
+    worst = [_with_money(session, problem, method) for method in by]
+    undo = partial(_unused, session.ledger)
     width = asyncio.Semaphore(session.desk.concurrency or max(1, len(paths)))
 
     async def attempt(index: int, path: Path, grant: Grant) -> None:
         inner = session.nested(session.ledger.child(grant.each), path)
         try:
-            outcome = await by.solve(problem, inner)
+            outcome = await by[index % len(by)].solve(problem, inner)
             unmade = Trace(prompt=problem.messages, path=path, finish=Finish.budget)
             trace = outcome.best or next(iter(outcome.traces), unmade)
             session.ledger.refused |= inner.ledger.refused
@@ -125,7 +131,7 @@ async def solved(
             for index, path in enumerate(paths):
                 if not await landing.unless_over(width.acquire()):
                     break
-                grant = await landing.unless_over(session.ledger.admit(each))
+                grant = await landing.unless_over(session.ledger.admit(worst[index % len(by)]), undo)
                 if grant is None:
                     width.release()
                     break
@@ -143,7 +149,10 @@ async def solved(
 async def punctual(
     session: Session, attempts: AsyncGenerator[tuple[int, Trace], None], quorum: float, grace: float
 ) -> AsyncGenerator[tuple[int, Trace], None]:
-    """The attempts that arrive until `quorum` of them are in and `grace` times as long as that took has passed."""
+    """The attempts that arrive until `quorum` of them are in and `grace` times as long as that took has passed.
+
+    Replayed attempts make a quorum in no time, so that there is a least grace, in which all that are replayed arrive.
+    """
     clock = asyncio.get_running_loop().time
     begun, arrived, limit = clock(), 0, None
     async with aclosing(attempts):
@@ -160,17 +169,46 @@ async def punctual(
                 return
             arrived += 1
             if limit is None and arrived >= quorum:
-                limit = clock() + grace * (clock() - begun)
+                limit = clock() + max(grace * (clock() - begun), LEAST_GRACE)
             yield attempt
 
 
-def _with_money(session: Session, problem: Problem, ceiling: Cost) -> Cost:
-    """The ceiling of a method with its price: every call may read the prompt and all that was written before it."""
-    price = session.capabilities.price
-    if price is None:
-        return ceiling
-    read = session.engine.count(Request(messages=problem.messages)) + ceiling.tokens
-    return replace(ceiling, usd=(ceiling.calls * read * price.input + ceiling.tokens * price.output) / 1e6)
+async def told_to_conclude(session: Session, late: Sequence[Trace], sampling: dict[str, object]) -> list[Trace]:
+    """What came late, in draw order: whole, or cut short and asked for its answer where the budget allows.
+
+    What has no answer to give is surplus, and without `max_tokens` for one everything is.
+    """
+    asking = bool(sampling["max_tokens"])
+    ended = [t for t in late if asking and t.finish not in (Finish.aborted, Finish.error)]
+    cut = [session.closed(t) for t in late if asking and t.finish is Finish.aborted and t.tokens]
+    asked = await session.extend(cut, **sampling) if cut else []  # type: ignore[arg-type]
+    ended += [new for new, old in zip(asked, cut, strict=True) if len(new.segments) > len(old.segments)]
+    kept = {t.path for t in ended}
+    for trace in late:
+        if trace.path not in kept:
+            session.desk.drop(trace, session.name)
+    return sorted(ended, key=lambda t: t.path)
+
+
+def _unused(ledger: Ledger, grant: Grant | None) -> None:
+    """Give back what was admitted for a consumer that has left."""
+    if grant is not None:
+        ledger.cancel(grant.each, grant.draws)
+
+
+def roles_of(method: object) -> frozenset[str]:
+    """The roles that a method and everything nested in it draw from, and which somebody has to play."""
+    return frozenset().union(*(getattr(part, "roles", frozenset()) for part in components(method)))
+
+
+def _with_money(session: Session, problem: Problem, by: Method) -> Cost:
+    """The ceiling of a method at its dearest model: every call may read the prompt and all that was written before."""
+    ceiling, usd = by.ceiling(session.cap), 0.0
+    for engine in (session.engine, *(session.role(name).engine for name in sorted(roles_of(by)))):
+        if price := engine.capabilities.price:
+            read = engine.count(Request(messages=problem.messages)) + ceiling.tokens
+            usd = max(usd, (ceiling.calls * read * price.input + ceiling.tokens * price.output) / 1e6)
+    return replace(ceiling, usd=usd) if usd else ceiling
 
 
 def _flight(work: Work, which: range, grant: Grant, landing: Landing[Trace]) -> Flight:
@@ -208,6 +246,7 @@ def _flight(work: Work, which: range, grant: Grant, landing: Landing[Trace]) -> 
         keys=tuple(f"{name}{seed:016x}" for seed in seeds),
         abort=Abort(parent=landing.abort),
         memory=session.desk.memory,
+        frugal=session.desk.frugal,
         land=land,
         looked_at=landing.looked_at,
     )
@@ -222,7 +261,8 @@ def _heard(work: Work, start: Trace, flight: Flight, index: int, chunk: Chunk) -
     if session.desk.observe and chunk.tokens:
         session.desk.observe(Event(path=start.path, role=session.name, text=chunk.text, tokens=chunk.tokens))
     if work.until and chunk.completion is None:
-        segment = Segment(text=flight.text[index], origin=Origin.sampled, tokens=flight.tokens[index])
+        text, tokens, signals = flight.text[index], flight.tokens[index], flight.signals[index]
+        segment = Segment(text=text, origin=Origin.sampled, tokens=tokens, logprobs=signals)
         if work.until(replace(start, segments=(*start.segments, segment))):
             flight.abort.end(index)
 
@@ -235,7 +275,7 @@ def continued(session: Session, start: Trace, completion: Completion) -> Trace:
         tokens=completion.tokens,
         token_ids=completion.token_ids,
         logprobs=completion.logprobs,
-        model=session.capabilities.name or session.capabilities.model,
+        model=session.model,
         tool_calls=completion.tool_calls,
     )
     return replace(
@@ -244,7 +284,7 @@ def continued(session: Session, start: Trace, completion: Completion) -> Trace:
         finish=completion.finish,
         stop_string=completion.stop_string,
         error=completion.error,
-        answer=_answer(start.text + completion.text, completion.finish, session.kind),
+        answer=_answer(start.text, completion, session.kind),
         scores=_judged(completion),
     )
 
@@ -254,15 +294,19 @@ def _judged(completion: Completion) -> tuple[Score, ...]:
     return (Score(value=rewards[-1], kind="reward", steps=rewards),) if rewards else ()
 
 
-def _answer(text: str, finish: Finish, kind: AnswerKind) -> Answer | None:
-    if finish in (Finish.aborted, Finish.error):
+def _answer(before: str, completion: Completion, kind: AnswerKind) -> Answer | None:
+    if completion.finish in (Finish.aborted, Finish.error):
         return None
-    return extract(text, kind, truncated=finish not in COMPLETE)
+    if completion.tool_calls:
+        return called(completion.tool_calls)
+    return extract(before + completion.text, kind, truncated=completion.finish not in COMPLETE)
 
 
 def request(work: Work, start: Trace, sampling: Sampling, seeds: tuple[int, ...]) -> Request:
     """The call that continues a trace: the same messages, the same turn, nothing added that was not written."""
-    prefix = tuple(s for s in start.segments if s.text)
+    own = work.session.model
+    # Token ids mean something to the model that wrote them only.
+    prefix = tuple(s if s.model in ("", own) else replace(s, token_ids=()) for s in start.segments if s.text)
     messages, tools = start.prompt, work.session.desk.tools_of(start.prompt)
     if prefix and Capability.prefill not in work.session.capabilities.can:
         work.session.warn("this engine cannot continue a partial turn: the attempt was continued in a new user turn")

@@ -19,25 +19,65 @@ from thinkscale.errors import SpecError
 
 BUILT_IN: dict[str, dict[str, str]] = {
     "method": {
+        "atts": "thinkscale.methods.atts:Atts",
         "best-of-n": "thinkscale.methods.best_of_n:BestOfN",
         "budget-forcing": "thinkscale.methods.budget_forcing:BudgetForcing",
+        "cascade": "thinkscale.methods.cascade:Cascade",
+        "decoding-ensemble": "thinkscale.methods.decoding_ensemble:DecodingEnsemble",
+        "deepconf-online": "thinkscale.methods.deepconf_online:DeepconfOnline",
+        "deepprune": "thinkscale.methods.deepprune:Deepprune",
+        "ensemble": "thinkscale.methods.ensemble:Ensemble",
+        "on": "thinkscale.methods.on:On",
         "self-consistency": "thinkscale.methods.self_consistency:SelfConsistency",
+        "semantic-consistency": "thinkscale.methods.semantic_consistency:SemanticConsistency",
         "single": "thinkscale.methods.single:Single",
+        "tool-call-best-of-n": "thinkscale.methods.tool_call_best_of_n:ToolCallBestOfN",
+        "universal-self-consistency": "thinkscale.methods.universal_self_consistency:UniversalSelfConsistency",
     },
     "scorer": {
+        "entropy": "thinkscale.scorers.entropy:Entropy",
+        "fewest-hedges": "thinkscale.scorers.fewest_hedges:FewestHedges",
+        "group-confidence": "thinkscale.scorers.group_confidence:GroupConfidence",
         "length": "thinkscale.scorers.length:Length",
+        "markers": "thinkscale.scorers.markers:Markers",
         "mean-logprob": "thinkscale.scorers.mean_logprob:MeanLogprob",
         "outcome-reward": "thinkscale.scorers.outcome_reward:OutcomeReward",
+        "p-true": "thinkscale.scorers.p_true:PTrue",
+        "perplexity": "thinkscale.scorers.perplexity:Perplexity",
         "process-reward": "thinkscale.scorers.process_reward:ProcessReward",
+        "self-calibration": "thinkscale.scorers.self_calibration:SelfCalibration",
         "self-certainty": "thinkscale.scorers.self_certainty:SelfCertainty",
+        "self-certainty-top-k": "thinkscale.scorers.self_certainty_top_k:SelfCertaintyTopK",
+        "sum-logprob": "thinkscale.scorers.sum_logprob:SumLogprob",
+        "verbalised-confidence": "thinkscale.scorers.verbalised_confidence:VerbalisedConfidence",
     },
     "stop-rule": {
+        "adaptive-consistency": "thinkscale.stopping.adaptive_consistency:AdaptiveConsistency",
         "ahead-by-k": "thinkscale.stopping.ahead_by_k:AheadByK",
+        "best-of-infinity": "thinkscale.stopping.best_of_infinity:BestOfInfinity",
+        "confidence-mass": "thinkscale.stopping.confidence_mass:ConfidenceMass",
+        "decided-majority": "thinkscale.stopping.decided_majority:DecidedMajority",
+        "early-exit": "thinkscale.stopping.early_exit:EarlyExit",
+        "esc": "thinkscale.stopping.esc:Esc",
         "fixed": "thinkscale.stopping.fixed:Fixed",
+        "majority-share": "thinkscale.stopping.majority_share:MajorityShare",
+        "soft-adaptive": "thinkscale.stopping.soft_adaptive:SoftAdaptive",
     },
     "selector": {
         "best": "thinkscale.selection.best:Best",
+        "borda": "thinkscale.selection.borda:Borda",
+        "cisc": "thinkscale.selection.cisc:Cisc",
+        "confidence-filtered-vote": "thinkscale.selection.confidence_filtered_vote:ConfidenceFilteredVote",
         "majority": "thinkscale.selection.majority:Majority",
+        "mean": "thinkscale.selection.mean:Mean",
+        "median": "thinkscale.selection.median:Median",
+        "minimum-bayes-risk": "thinkscale.selection.minimum_bayes_risk:MinimumBayesRisk",
+        "perplexity-consistency": "thinkscale.selection.perplexity_consistency:PerplexityConsistency",
+        "random": "thinkscale.selection.random:Random",
+        "rpc": "thinkscale.selection.rpc:Rpc",
+        "shortest": "thinkscale.selection.shortest:Shortest",
+        "soft-self-consistency": "thinkscale.selection.soft_self_consistency:SoftSelfConsistency",
+        "weighted-vote": "thinkscale.selection.weighted_vote:WeightedVote",
     },
     "engine": {
         "http": "thinkscale.engines.http:Http",
@@ -180,12 +220,18 @@ def build(call: Call, kind: str) -> object:
 def components(root: object) -> Iterator[object]:
     """A component and everything nested in its fields, depth first."""
     yield root
-    if dataclasses.is_dataclass(root) and not isinstance(root, type):
-        for field in dataclasses.fields(root):
-            value = getattr(root, field.name)
-            for nested in value if isinstance(value, tuple | list) else (value,):
-                if dataclasses.is_dataclass(nested):
-                    yield from components(nested)
+    for nested in parts_of(root):
+        yield from components(nested)
+
+
+def parts_of(component: object) -> Iterator[object]:
+    """What is nested in the fields of a component, at first hand."""
+    if dataclasses.is_dataclass(component) and not isinstance(component, type):
+        for field in dataclasses.fields(component):
+            value = getattr(component, field.name)
+            yield from (
+                v for v in (value if isinstance(value, tuple | list) else (value,)) if dataclasses.is_dataclass(v)
+            )
 
 
 def _numbered(call: Call, kind: str) -> tuple[str, tuple[tuple[str, object], ...]]:

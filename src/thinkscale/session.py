@@ -7,21 +7,20 @@ section 3; each is a test in `tests/test_session.py`.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, nullcontext
 from dataclasses import replace
 from typing import Protocol, cast
 
-from thinkscale.answers import Classes
 from thinkscale.budget import Budget, Cost, Ledger
 from thinkscale.desk import Desk
 from thinkscale.engines.protocol import Capabilities, Capability, Engine, ThinkFormat
 from thinkscale.engines.think_formats import PLAIN
 from thinkscale.errors import CapabilityError
-from thinkscale.identity import text_name
-from thinkscale.launch import Work, drawn, punctual, solved
+from thinkscale.identity import seed_of, text_name
+from thinkscale.launch import Work, drawn, punctual, solved, told_to_conclude
 from thinkscale.prompts import render
-from thinkscale.types import AnswerKind, Finish, Logprobs, Message, Outcome, Path, Problem, Sampling, Trace
+from thinkscale.types import AnswerKind, Finish, Logprobs, Message, Outcome, Path, Problem, Sampling, Segment, Trace
 
 DEFAULT_MAX_TOKENS = 512
 """Cap of one call when neither the method nor the settings name one."""
@@ -57,6 +56,7 @@ class Session:
         path: Path = (),
         kind: AnswerKind = AnswerKind.auto,
         sampling: Sampling | None = None,
+        behind: tuple[Segment, ...] = (),
     ) -> None:
         self.engine = engine
         self.ledger = ledger
@@ -66,7 +66,12 @@ class Session:
         self.kind = kind
         self.enough = False
         """Whether a stop rule ended a `sample` of this session early."""
+        self._behind = behind
         sampling = sampling or Sampling()
+        if Capability.logprobs not in engine.capabilities.can:
+            sampling = replace(sampling, logprobs=None)
+        elif sampling.logprobs and Capability.top_logprobs not in engine.capabilities.can:
+            sampling = replace(sampling, logprobs=0)
         self._defaults = sampling if sampling.max_tokens else replace(sampling, max_tokens=DEFAULT_MAX_TOKENS)
         self._turns: dict[tuple[str, str, str, Path], int] = {}
 
@@ -74,6 +79,11 @@ class Session:
     def capabilities(self) -> Capabilities:
         """What the engine can do."""
         return self.engine.capabilities
+
+    @property
+    def model(self) -> str:
+        """The name of the model, as segments bear it."""
+        return self.capabilities.name or self.capabilities.model
 
     @property
     def think(self) -> ThinkFormat:
@@ -99,7 +109,7 @@ class Session:
         what: Problem | Sequence[Message],
         n: int = 1,
         *,
-        by: Method | None = None,
+        by: Method | Sequence[Method] | None = None,
         until: Callable[[Trace], bool] | None = None,
         enough: Callable[[Sequence[Trace]], bool] | None = None,
         quorum: float | None = None,
@@ -109,14 +119,15 @@ class Session:
     ) -> list[Trace]:
         """Draw up to n traces of one prompt; they come back in draw order.
 
-        What a quorum leaves out, and what `conclude` finds to conclude, is up to the clock and to concurrency: such a
-        run is repeatable only as far as its recorded draws are served again.
+        What `quorum` leaves behind and what `conclude` still finds is up to the clock: such a run is not repeatable.
 
         Args:
             what: the problem, or bare messages.
             n: how many; fewer come back when the budget ends first.
-            by: draw each attempt through this method instead of by one call.
-            until: shown each growing trace; returning true cuts that draw short (`finish=aborted`).
+            by: draw each attempt through this method instead of by one call; of several, through each in turn.
+            until: shown each growing trace, with log-probabilities where they are asked for and the engine has them on
+                the way; their tuples go on growing, so copy what you keep. Returning true cuts that draw short
+                (`finish=aborted`).
             enough: a stop rule, shown the first 1, 2, … traces in draw order, so that finishing order cannot change
                 where it fires. Draws that it makes unnecessary are cancelled and charged, and do not come back.
             quorum: share of the n draws after which stragglers are waited for no longer than `grace` says; then they
@@ -131,7 +142,9 @@ class Session:
         first: list[Trace] = []
         late: list[Trace] = []
         fired = False
-        attempts = self._attempts(what, n, by, until, sampling, late if conclude else None)
+        if enough is not None and hasattr(enough, "within"):
+            enough = enough.within(n)
+        attempts = self._attempts(what, n, by, until, sampling, late=late if conclude else None)
         if quorum is not None:
             attempts = punctual(self, attempts, quorum * n, grace)
         async with aclosing(attempts):
@@ -142,16 +155,13 @@ class Session:
                     fired = enough is not None and len(first) < n and enough(first)
                 if fired:
                     break
-        self.enough |= fired
-        # Only a quorum leaves gaps in the order of draws; beyond them, what is here counts unless the rule fired.
-        rest = [trace for _, trace in sorted(early.items())]
-        if conclude:
-            rest = await self._concluded([*rest, *late], {**sampling, "max_tokens": conclude})
-        for trace in rest:
-            if fired and not conclude:
-                self.desk.drop(trace, self.name)
-            else:
-                first = await self._agreed(first, trace)
+        beyond = [trace for _, trace in sorted(early.items())]
+        if fired:
+            self.enough = True
+            late, beyond = [*late, *beyond], []
+        # Draws stand beyond a gap only where a quorum left stragglers behind; they arrived and count.
+        for trace in (*beyond, *await told_to_conclude(self, late, {**sampling, "max_tokens": conclude})):
+            first = await self._agreed(first, trace)
         return first
 
     async def arrivals(
@@ -159,14 +169,17 @@ class Session:
         what: Problem | Sequence[Message],
         n: int = 1,
         *,
-        by: Method | None = None,
+        by: Method | Sequence[Method] | None = None,
         until: Callable[[Trace], bool] | None = None,
         **sampling: object,
     ) -> AsyncGenerator[Trace, None]:
-        """The same in order of arrival. Leaving the loop cancels the rest; wrap it in `contextlib.aclosing`."""
-        async with aclosing(self._attempts(what, n, by, until, sampling, None)) as attempts:
+        """The same in order of arrival. Leaving the loop cancels the rest; wrap it in `contextlib.aclosing`.
+
+        An answer bears the label that its class has by then: two classes that a later answer unites keep theirs.
+        """
+        async with aclosing(self._attempts(what, n, by, until, sampling)) as attempts:
             async for _, trace in attempts:
-                yield trace
+                yield (await self._agreed([], trace))[0]
 
     async def extend(
         self,
@@ -199,6 +212,21 @@ class Session:
         """Put a fresh question made from `prompts/<template>.txt`: to a critic, a judge, an aggregator."""
         return await self.sample((Message("user", render(template, **fields)),), n, max_tokens=max_tokens)
 
+    async def ask_each(self, template: str, asked: Sequence[Mapping[str, object]], **sampling: object) -> list[Trace]:
+        """Put one fresh question per set of fields, all at once; fewer replies come back when the budget ends first.
+
+        What is said here is about answers and is none: it does not free what is kept back for a closing question.
+        """
+        starts = [self.open((Message("user", render(template, **fields)),)) for fields in asked]
+        work = Work(session=self, starts=starts, sampling=self._with(sampling), final=False)
+        async with aclosing(drawn(work)) as replies:
+            arrived = {index: trace async for index, trace in replies}
+        return [trace for _, trace in sorted(arrived.items())]
+
+    def seed(self, problem: Problem, purpose: str) -> int:
+        """A seed for what a method itself leaves to chance; it follows from the run's seed, as that of a draw does."""
+        return seed_of(self.desk.seed, self.name, self.desk.name_of(problem.messages), purpose, self.path)
+
     async def likelihood(self, prompt: Problem | Trace, continuation: str) -> Logprobs | None:
         """Teacher-forced log-probabilities of a given text after a prompt or a trace; `None` when the budget is spent.
 
@@ -210,8 +238,11 @@ class Session:
         sampling = replace(self._defaults, max_tokens=0, logprobs=self._defaults.logprobs or 0)
         work = Work(session=self, starts=[start], sampling=sampling, continuation=continuation)
         async with aclosing(drawn(work)) as scored:
-            found = [trace.segments[-1].logprobs async for _, trace in scored]
-        return found[0] if found else None
+            found = [trace async for _, trace in scored]
+        if found and found[0].finish is Finish.error:
+            self.warn(f"the likelihood of a text is not known: {found[0].error or 'the engine gave no reason'}")
+        whole = found and found[0].finish not in (Finish.error, Finish.aborted, Finish.budget)
+        return found[0].segments[-1].logprobs if whole else None
 
     async def rewards(
         self, traces: Sequence[Trace], split: Callable[[str], Sequence[str]] = lambda text: (text,)
@@ -263,6 +294,15 @@ class Session:
             if grant:
                 self.ledger.settle(reserved, nested.ledger.spent)
 
+    def continuing(self, text: str) -> Session:
+        """The same session, but every attempt at a problem goes on from a beginning that somebody else wrote."""
+        return self._copy(behind=Trace(prompt=()).inject(text).segments)
+
+    def closed(self, trace: Trace) -> Trace:
+        """A trace at the point where its answer follows: thinking that is not over is cut short."""
+        answering = self.think.close.strip() in trace.text
+        return trace if answering else trace.inject(self.think.cut_short(trace.text))
+
     def nested(self, ledger: Ledger, path: Path) -> Session:
         """The same engine on another account, at another place in the tree of draws."""
         return self._copy(ledger=ledger, path=path)
@@ -274,60 +314,47 @@ class Session:
             CapabilityError: naming what is missing.
         """
         missing = ", ".join(f"`{need}`" for need in sorted(needs - self.capabilities.can))
-        model = self.capabilities.name or self.capabilities.model
         if missing and self.name != "main":
             raise CapabilityError(
-                f"the role `{self.name}` needs {missing}, which the model `{model}` does not offer: give that role a "
-                f"model that does, as in `--model …,{self.name}=…`"
+                f"the role `{self.name}` needs {missing}, which the model `{self.model}` does not offer: give that "
+                f"role a model that does, as in `--model …,{self.name}=…`"
             )
         if missing:
             raise CapabilityError(
-                f"the model `{model}` does not offer {missing}, which this method needs: choose another method or model"
+                f"the model `{self.model}` does not offer {missing}, which this method needs: choose another method or "
+                "model"
             )
 
     def _attempts(
         self,
         what: Problem | Sequence[Message],
         n: int,
-        by: Method | None,
+        by: Method | Sequence[Method] | None,
         until: Callable[[Trace], bool] | None,
         sampling: dict[str, object],
-        late: list[Trace] | None,
+        *,
+        late: list[Trace] | None = None,
     ) -> AsyncGenerator[tuple[int, Trace], None]:
         start = self._start(what)
         first = self._next(start, n)
         paths = [(*self.path, first + j) for j in range(n)]
         if by is None:
-            starts = [Trace(prompt=start.prompt, path=path) for path in paths]
+            starts = [replace(start, path=path) for path in paths]
             return drawn(Work(session=self, starts=starts, sampling=self._with(sampling), until=until, late=late))
         problem = what if isinstance(what, Problem) else Problem(messages=start.prompt, answer_kind=self.kind)
-        return solved(self._copy(sampling=self._with(sampling)), problem, by, paths)
+        through = self._copy(sampling=self._with(sampling))
+        return solved(through, problem, by if isinstance(by, Sequence) else (by,), paths)
 
-    async def _concluded(self, late: Sequence[Trace], sampling: dict[str, object]) -> list[Trace]:
-        """What came late, in draw order: whole, or cut short and asked for its answer; what cannot be is dropped."""
-        ended = [t for t in late if t.finish not in (Finish.aborted, Finish.error)]
-        cut = [t for t in late if t.finish is Finish.aborted and t.tokens]
-        closed = [self._closed(t) for t in cut]
-        asked = await self.extend(closed, **sampling) if closed else []  # type: ignore[arg-type]
-        ended += [new for new, old in zip(asked, closed, strict=True) if len(new.segments) > len(old.segments)]
-        kept = {t.path for t in ended}
-        for trace in late:
-            if trace.path not in kept:
-                self.desk.drop(trace, self.name)
-        return sorted(ended, key=lambda t: t.path)
-
-    def _closed(self, trace: Trace) -> Trace:
-        """A trace at the point where its answer follows."""
-        answering = self.think.close.strip() in trace.text
-        return trace if answering else trace.inject(self.think.cut_short(trace.text))
-
-    def open(self, problem: Problem) -> Trace:
+    def open(self, what: Problem | Sequence[Message]) -> Trace:
         """An empty trace of the problem, to be extended; no call is made."""
-        start = self._start(problem)
+        start = self._start(what)
         return replace(start, path=(*self.path, self._next(start, 1)))
 
     def _start(self, what: Problem | Sequence[Message]) -> Trace:
-        return Trace(prompt=what.messages if isinstance(what, Problem) else tuple(what), path=self.path)
+        if isinstance(what, Problem):
+            self.desk.offer(what)
+            return Trace(prompt=what.messages, segments=self._behind, path=self.path)
+        return Trace(prompt=tuple(what), path=self.path)
 
     def _next(self, trace: Trace, n: int) -> int:
         """Number of the next draw from this very place: asking twice for the same thing gives other draws."""
@@ -354,21 +381,16 @@ class Session:
             return traces
         classes = self.desk.classes
         if classes.settled([new.answer], self.kind):
-            traces[-1] = _relabelled(new, classes)
+            traces[-1] = self.desk.relabelled(new)
             return traces
         await classes.add([new.answer], self.kind)
-        return [_relabelled(t, classes) for t in traces]
+        return [self.desk.relabelled(t) for t in traces]
 
     def _copy(self, **changes: object) -> Session:
-        parts = {"name": self.name, "path": self.path, "kind": self.kind, "sampling": self._defaults, **changes}
+        same = {"name": self.name, "path": self.path, "kind": self.kind, "sampling": self._defaults}
+        parts = {**same, "behind": self._behind, **changes}
         engine = cast(Engine, parts.pop("engine", self.engine))
         ledger = cast(Ledger, parts.pop("ledger", self.ledger))
         copy = Session(engine, ledger, self.desk, **parts)  # type: ignore[arg-type]
         copy._turns = self._turns
         return copy
-
-
-def _relabelled(trace: Trace, classes: Classes) -> Trace:
-    if trace.answer is None or (label := classes.label(trace.answer.key)) == trace.answer.key:
-        return trace
-    return replace(trace, answer=replace(trace.answer, key=label))

@@ -1,7 +1,7 @@
 """Settings: a file, the environment and flags, merged into one frozen record. Later sources win.
 
 File: `thinkscale.toml`, or the table `[tool.thinkscale]` of `pyproject.toml`, in the current folder. Environment:
-`THINKSCALE_MODEL`, `THINKSCALE_METHOD` and so on, one variable per field.
+`THINKSCALE_MODEL`, `THINKSCALE_METHOD` and so on, one variable per field. Profiles are tables of a file alone.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Annotated
 
@@ -23,6 +23,26 @@ from thinkscale.registry import nearest
 def home() -> Path:
     """Folder of weights and runs: `THINKSCALE_HOME`, or the user's data folder."""
     return Path(os.environ.get("THINKSCALE_HOME") or user_data_path("thinkscale")).expanduser()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profile:
+    """A way of answering that has a name: the table `[profiles.NAME]`, which the gateway lists as a model."""
+
+    method: str = "single"
+    """Spec string of the method; `single` is the model as it is."""
+    model: str = ""
+    """Which of the models that are served; the first when empty."""
+    budget: str = ""
+    """Such as `tokens=2000,seconds=30`, for one request at medium effort; empty means no limit."""
+    max_tokens: Annotated[int | None, Field(ge=1)] = None
+    """Cap of one call where a request names none."""
+    temperature: Annotated[float | None, Field(ge=0)] = None
+    """In place of the method's own, where a request names none."""
+    top_p: Annotated[float | None, Field(ge=0, le=1)] = None
+    """The same."""
+    description: str = ""
+    """For people."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +64,8 @@ class Settings:
     """Draws in flight at once; `None` leaves it to the engine, 1 is serial."""
     store: str = ""
     """File of the run store; empty means `runs.db` in the data folder, `none` keeps no record."""
+    profiles: Mapping[str, Profile] = field(default_factory=dict)
+    """By name."""
 
     @property
     def store_path(self) -> Path | None:
@@ -68,10 +90,10 @@ def load(flags: Mapping[str, object] | None = None, folder: Path | None = None) 
         ("the environment", _environment()),
         ("the flags", {k: v for k, v in (flags or {}).items() if v is not None}),
     ):
-        known = [f.name for f in fields(Settings)]
-        for name in values:
-            if name not in known:
-                raise SettingsError(f"{source} sets `{name}`, which is no setting{nearest(name, known)}")
+        _known(source, values, Settings)
+        profiles = values.get("profiles")
+        for name, profile in profiles.items() if isinstance(profiles, dict) else ():
+            _known(source, profile if isinstance(profile, dict) else {}, Profile, f"profiles.{name}.")
         try:
             _settings.validate_python({**merged, **values})
         except ValidationError as error:
@@ -82,8 +104,16 @@ def load(flags: Mapping[str, object] | None = None, folder: Path | None = None) 
     return _settings.validate_python(merged)
 
 
+def _known(source: str, values: Mapping[str, object], record: type[Settings | Profile], where: str = "") -> None:
+    known = [f.name for f in fields(record)]
+    for name in values:
+        if name not in known:
+            raise SettingsError(f"{source} sets `{where}{name}`, which is no setting{nearest(name, known)}")
+
+
 def _environment() -> dict[str, object]:
-    known = ((f.name, os.environ.get(f"THINKSCALE_{f.name.upper()}")) for f in fields(Settings))
+    names = (f.name for f in fields(Settings) if f.name != "profiles")
+    known = ((name, os.environ.get(f"THINKSCALE_{name.upper()}")) for name in names)
     return {name: value for name, value in known if value is not None}
 
 

@@ -22,13 +22,15 @@ from thinkscale.door import needs_of, role_needs_of, solve
 from thinkscale.engines.protocol import Abort, Capability, Completion, Engine, Request, complete
 from thinkscale.engines.scripted import EVERYTHING, Cue, Line, Scripted
 from thinkscale.errors import CapabilityError, EngineError
+from thinkscale.launch import roles_of
+from thinkscale.methods.best_of_n import BestOfN
 from thinkscale.registry import names, parse
 from thinkscale.scorers import Scorer
 from thinkscale.selection import Selector
 from thinkscale.selection.majority import Majority
 from thinkscale.session import Method, Session
 from thinkscale.store import Store
-from thinkscale.types import AnswerKind, Finish, Message, Origin, Outcome, Problem, Sampling, Stopped, Trace
+from thinkscale.types import AnswerKind, Finish, Logprobs, Message, Origin, Outcome, Problem, Sampling, Stopped, Trace
 
 PROBLEM = Problem.of("A baker makes 3 trays of 4 rolls. How many rolls is that?", AnswerKind.math)
 BUDGETS = (
@@ -67,7 +69,7 @@ async def _outcome(
     concurrency: int | None = None,
     store: Store | None = None,
 ) -> Outcome:
-    desk = Desk(seed=7, concurrency=concurrency)
+    desk = Desk(seed=7, concurrency=concurrency, roles=dict.fromkeys(roles_of(method), engine))
     return await solve(
         PROBLEM, method, engine, budget=budget or Budget(), desk=desk, sampling=Sampling(max_tokens=64), store=store
     )
@@ -165,7 +167,8 @@ async def _check_memory(method: Method, script: Callable[[Cue], Line]) -> None:
 
 async def check_scorer(scorer: Scorer) -> None:
     """Check that a scorer judges every trace, in order, by what the model said alone."""
-    pool = [t for t in (await _outcome(_sampler(), Scripted(talk))).traces if t.answer is not None]
+    drawn = (await _outcome(BestOfN(n=6, scorer=scorer), Scripted(talk))).traces
+    pool = [replace(t, scores=()) for t in drawn if t.answer is not None]
     scores = await _scores(scorer, pool)
     assert len(scores) == len(pool), f"{len(pool)} traces were judged with {len(scores)} scores"
     assert await _scores(scorer, []) == [], "an empty pool has scores"
@@ -190,9 +193,15 @@ def _sampler() -> Method:
 
 
 async def check_selector(selector: Selector) -> None:
-    """Check that a selection rule is pure, ignores what has no answer, and picks from the pool."""
-    pool = [t for t in (await _outcome(_sampler(), Scripted(talk))).traces if t.answer is not None]
+    """Check that a selection rule is pure, ignores what has no answer, and picks from the pool.
+
+    The pool is scored with numbers from 0 to 1, which a rule that sums scores can weigh votes by.
+    """
+    drawn = [t for t in (await _outcome(_sampler(), Scripted(talk))).traces if t.answer is not None]
+    pool = [replace(t, scores=tuple(replace(s, value=math.exp(s.value)) for s in t.scores)) for t in drawn]
     ranking = selector(pool)
+    if ranking.confidence is not None:
+        assert 0 <= ranking.confidence <= 1, f"the confidence is {ranking.confidence}"
     assert ranking == selector(tuple(pool)), "the same pool gives two rankings"
     assert ranking.best in pool, "the winner is not in the pool"
     assert selector(pool[:1]).best == pool[0], "a pool of one does not elect it"
@@ -300,13 +309,33 @@ async def _check_logprobs(engine: Engine, request: Request) -> None:
     assert signals is not None, "log-probabilities were asked for and did not come"
     assert len(signals.chosen) == draw.tokens, f"{draw.tokens} tokens have {len(signals.chosen)} log-probabilities"
     assert all(p <= 1e-6 for p in signals.chosen), "a log-probability is positive"
+    await _check_growth(engine, request)
     if Capability.token_moments in engine.capabilities.can:
         assert len(signals.logsumexp) == len(signals.mean_logit) == draw.tokens, "a token has no moments"
         assert signals.vocab > 0, "the vocabulary behind the moments is not given"
+    if Capability.token_entropy in engine.capabilities.can:
+        assert len(signals.entropy) == draw.tokens, "a token has no entropy"
+        assert all(h > -1e-6 for h in signals.entropy), "an entropy is negative"
     if Capability.top_logprobs in engine.capabilities.can:
         top = (await _one(engine, replace(request, sampling=replace(request.sampling, logprobs=2)))).logprobs
         assert top is not None, "top log-probabilities did not come"
         assert all(len(t) == 2 and t[0][1] >= t[1][1] for t in top.top), "the two likeliest tokens are not in order"
+
+
+async def _check_growth(engine: Engine, request: Request) -> None:
+    """Log-probabilities come with the chunks of a draw that is watched, and with those of no other."""
+    sampling = replace(request.sampling, logprobs=0)
+    for watched in (True, False):
+        told: list[Logprobs] = []
+        async with aclosing(engine.stream(replace(request, sampling=sampling, apart=watched))) as chunks:
+            async for chunk in chunks:
+                if chunk.completion is None and chunk.logprobs is not None:
+                    told.append(chunk.logprobs)
+                whole = chunk.completion.logprobs if chunk.completion is not None else None
+        assert watched or not told, "log-probabilities came on the way to nobody who watches"
+        if told and whole is not None:
+            grown = Logprobs.joined(told).chosen
+            assert grown == whole.chosen[: len(grown)], "the log-probabilities on the way are not the completion's"
 
 
 async def _check_likelihood(engine: Engine, request: Request) -> None:

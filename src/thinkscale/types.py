@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from itertools import chain
 
 Path = tuple[int, ...]
 """Where a trace sits in the tree of forks; `(3,)` is the fourth draw, `(3, 1)` its second continuation."""
@@ -192,15 +193,31 @@ class Logprobs:
     """Vocabulary size V behind `mean_logit`; 0 when unknown."""
     top: tuple[tuple[tuple[int, float], ...], ...] = ()
     """The k likeliest (token id, log-probability) pairs at each position, best first."""
+    entropy: tuple[float, ...] = ()
+    """Entropy of the whole next-token distribution in `space`, never of its k likeliest tokens alone."""
+    texts: tuple[str, ...] = ()
+    """How each sampled token is spelled, where the engine says so."""
+    top_texts: tuple[tuple[str, ...], ...] = ()
+    """The same of the tokens in `top`."""
 
     def __add__(self, other: Logprobs) -> Logprobs:
+        return Logprobs.joined((self, other))
+
+    @staticmethod
+    def joined(parts: Sequence[Logprobs]) -> Logprobs:
+        """One record of one or more that follow each other, in time linear in their tokens."""
+        if len(parts) == 1:
+            return parts[0]
         return Logprobs(
-            space=self.space,
-            chosen=self.chosen + other.chosen,
-            logsumexp=self.logsumexp + other.logsumexp,
-            mean_logit=self.mean_logit + other.mean_logit,
-            vocab=self.vocab or other.vocab,
-            top=self.top + other.top,
+            space=parts[0].space,
+            chosen=tuple(chain.from_iterable(p.chosen for p in parts)),
+            logsumexp=tuple(chain.from_iterable(p.logsumexp for p in parts)),
+            mean_logit=tuple(chain.from_iterable(p.mean_logit for p in parts)),
+            vocab=next((p.vocab for p in parts if p.vocab), 0),
+            top=tuple(chain.from_iterable(p.top for p in parts)),
+            entropy=tuple(chain.from_iterable(p.entropy for p in parts)),
+            texts=tuple(chain.from_iterable(p.texts for p in parts)),
+            top_texts=tuple(chain.from_iterable(p.top_texts for p in parts)),
         )
 
 

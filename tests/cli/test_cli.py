@@ -292,3 +292,45 @@ def test_a_reader_that_goes_away_is_no_traceback():
         err = asked.stderr.read()
         asked.wait(timeout=30)
     assert "Traceback" not in err
+
+
+def test_bench_compares_methods_and_keeps_the_attempts_as_a_pool(cli, tmp_path):
+    rows = [{"question": "What is 2 + 2?", "gold": "4"}, {"question": "What is 3 + 1?", "gold": "4"}]
+    (tmp_path / "sums.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    options = ("sums.jsonl", "--model", "tabular", "-m", "single", "-m", "self-consistency(n=8)", "--n", "8")
+    code, out, err = cli("bench", *options, "--json")
+    assert code == 0
+    told = json.loads(out)
+    assert [row["method"] for row in told["rows"]] == [
+        "self-consistency(n=8, stop=fixed)",
+        "single",
+        "self-consistency(n=8)",
+    ]
+    assert all(row["questions"] == 2 for row in told["rows"])
+    assert len(told["results"]["single"]) == 2
+    assert "pool `sums/tabular`" in err
+    code, out, _ = cli("bench", *options)
+    assert code == 0
+    assert "baseline" in out
+    code, out, _ = cli("select", "sums/tabular", "--n", "1,8", "--rules", "majority,ahead-by-2", "--resamples", "50")
+    assert code == 0
+    assert "ahead-by-k(k=2)" in out
+    assert "2 questions" in out
+
+
+def test_import_and_select_work_on_a_recorded_file(cli):
+    recorded = os.path.join(os.path.dirname(__file__), "..", "data", "recorded", "smollm2_toy_6x8.jsonl.gz")
+    code, out, _ = cli("import", recorded, "--name", "toy", "--json")
+    assert code == 0
+    [name] = json.loads(out)
+    code, out, _ = cli("select", name, "--n", "1,4,8", "--resamples", "20", "--json")
+    assert code == 0
+    told = json.loads(out)
+    assert told["n"] == [1, 4, 8]
+    assert {row["rule"] for row in told["stopping"]} >= {"fixed", "ahead-by-k", "esc"}
+    assert len(told["selection"]) > 10
+    code, _, err = cli("select", name, "--n", "none")
+    assert (code, "no list of numbers" in err) == (2, True)
+    code, _, err = cli("select", "nothing")
+    assert code == 1
+    assert "no pool" in err

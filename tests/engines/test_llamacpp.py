@@ -388,3 +388,12 @@ async def test_damaged_files_are_named(weights, tmp_path):
 def test_nonsense_sizes_are_refused():
     with pytest.raises(SettingsError, match="slots"):
         LlamaCpp(slots=0)
+
+
+async def test_a_closed_engine_refuses_to_count_instead_of_reading_freed_weights():
+    engine = LlamaCpp()
+    request = Request(messages=(Message("user", "hello"),))
+    assert engine.count(request) > 0
+    await engine.aclose()
+    with pytest.raises(EngineError, match="was closed: make a new one"):
+        engine.count(request)

@@ -110,7 +110,19 @@ def test_raw_signals_equal_a_float64_softmax():
         assert signals.logsumexp == pytest.approx(total, abs=1e-5)
         assert signals.mean == pytest.approx(exact.mean(), abs=1e-5)
         assert signals.chosen == pytest.approx(exact[tokens[row]] - total, abs=1e-5)
+        p = np.exp(exact - total)
+        assert signals.entropy == pytest.approx(-(p * np.log(p)).sum(), abs=1e-5)
         assert [i for i, _ in signals.top] == np.argsort(-exact)[:4].tolist()
+
+
+def test_the_entropy_of_far_away_and_of_impossible_logits_is_exact():
+    z = np.full((2, 49152), -np.inf, np.float32)
+    z[0, :4] = 30.0
+    z[1] = np.random.default_rng(3).normal(25, 2.5, 49152)
+    four, many = Sampler(49152).moments(z, [0, 0])
+    assert four.entropy == pytest.approx(np.log(4), abs=1e-6)
+    p = np.exp(z[1].astype(np.float64) - many.logsumexp)
+    assert many.entropy == pytest.approx(-(p * np.log(p)).sum(), abs=1e-5)
 
 
 @pytest.mark.parametrize("rule", [r for r in RULES if r != RULES[-1]], ids=str)
@@ -125,6 +137,7 @@ def test_processed_signals_are_of_the_slow_distribution(rule):
     drawn = Sampler(VOCABULARY).draw(z, asked, [0.4])[0]
     assert drawn.signals.chosen == pytest.approx(np.log(p[drawn.token]), abs=1e-4)
     assert drawn.signals.survivors == (p > 0).sum()
+    assert drawn.signals.entropy == pytest.approx(-(p[p > 0] * np.log(p[p > 0])).sum(), abs=1e-4)
     assert [i for i, _ in drawn.signals.top] == np.argsort(-p, kind="stable")[: min(3, (p > 0).sum())].tolist()
 
 

@@ -176,6 +176,18 @@ async def test_scores_of_replayed_tokens_are_those_of_the_file(scorer):
         assert out.best.text == row["samples"][max(answered, key=expected.__getitem__)]["text"]
 
 
+async def test_recorded_entropies_are_served_and_cut_with_the_tokens(tmp_path):
+    sample = {"text": "It is 4", "token_logprobs": [-0.5, -1.0, -2.0], "token_entropy": [0.25, 0.5, 1.0]}
+    replay = Replay(written(tmp_path, {"question": "2+2?", "samples": [sample]}))
+    assert Capability.token_entropy in replay.capabilities.can
+    for cap, entropies in ((None, (0.25, 0.5, 1.0)), (2, (0.25, 0.5))):
+        [draw] = await complete(replay, request("2+2?", sampling=Sampling(logprobs=0, max_tokens=cap)))
+        assert draw.logprobs.entropy == entropies
+    sample["token_entropy"] = [0.25]
+    with pytest.raises(ModelError, match="1 entropies for 3"):
+        Replay(written(tmp_path, {"question": "2+2?", "samples": [sample]}))
+
+
 async def test_log_probabilities_come_only_where_they_are_asked_for():
     [bare] = await complete(Replay(TOY), request(ROWS[0]["question"]))
     [full] = await complete(Replay(TOY), request(ROWS[0]["question"], sampling=Sampling(logprobs=0)))

@@ -106,3 +106,12 @@ async def test_the_prompt_is_counted_once_per_request():
 
 def test_it_pretends_to_offer_everything_but_a_native_budget():
     assert Scripted().capabilities.can == frozenset(Capability) - {Capability.thinking_budget}
+
+
+async def test_calls_of_tools_follow_the_words_unless_the_draw_is_cut():
+    call = {"type": "function", "function": {"name": "f", "arguments": "{}"}}
+    engine = Scripted([Line(says="a b", calls=(call,))] * 2)
+    for cap, calls in ((None, (call,)), (1, ())):
+        sampling = Sampling(max_tokens=cap)
+        [said] = await complete(engine, Request(messages=(Message("user", "?"),), sampling=sampling))
+        assert said.tool_calls == calls

@@ -114,6 +114,7 @@ async def test_log_probabilities_and_moments_equal_a_plain_softmax(engine):
         certainty = -(signals.vocab * p[at]).log().mean()
         found = signals.logsumexp[at] - signals.mean_logit[at] - math.log(signals.vocab)
         assert found == pytest.approx(float(certainty), abs=1e-4)
+        assert signals.entropy[at] == pytest.approx(float(-(p[at] * p[at].log()).sum()), abs=1e-4)
         values, ids = p[at].topk(3)
         assert [i for i, _ in signals.top[at]] == ids.tolist()
         np.testing.assert_allclose([v for _, v in signals.top[at]], values.log(), atol=1e-4)
@@ -461,6 +462,7 @@ async def test_self_certainty_on_real_weights_equals_a_full_softmax(reference):
     assert found.vocab == len(p) == 49152
     certainty = found.logsumexp[0] - found.mean_logit[0] - math.log(found.vocab)
     assert certainty == pytest.approx(float(exact), abs=1e-4)
+    assert found.entropy[0] == pytest.approx(float(-(p * p.log()).sum()), abs=1e-4)
 
 
 @pytest.mark.model

@@ -81,6 +81,14 @@ def heard(*deltas, index=0, cached=2, places=None, **asked):
     return [draw.take(News([d], places, cached)) for d in deltas]
 
 
+def test_log_probabilities_come_on_the_way_to_those_who_watch():
+    pieces = [Delta("a", [3], [{3: Logprob(-1.0)}]), Delta("b", [4], [{4: Logprob(-2.0)}], "stop")]
+    watched, ended = heard(*pieces, sampling=Sampling(logprobs=0), given={"apart": True})
+    assert (watched.logprobs.chosen, ended.completion.logprobs.chosen) == ((-1.0,), (-1.0, -2.0))
+    assert heard(*pieces, sampling=Sampling(logprobs=0))[0].logprobs is None
+    assert heard(*pieces, given={"apart": True})[0].logprobs is None
+
+
 def test_a_prefix_goes_in_by_its_ids_where_it_has_them_and_by_its_text_otherwise():
     whole = Segment(text="ab", origin=Origin.sampled)
     split = Segment(text="ab", origin=Origin.sampled, token_ids=(3, 4))

@@ -3,5 +3,6 @@
 from thinkscale.answers.canonical import canonical, is_number
 from thinkscale.answers.equivalence import Classes, Judge, same
 from thinkscale.answers.extract import extract, kind_of
+from thinkscale.answers.tools import called
 
-__all__ = ["Classes", "Judge", "canonical", "extract", "is_number", "kind_of", "same"]
+__all__ = ["Classes", "Judge", "called", "canonical", "extract", "is_number", "kind_of", "same"]

@@ -170,7 +170,7 @@ def fit_scaling(
 
     Args:
         budgets: shape [B], B ≥ 4, above 0 and all different.
-        values: response of each question at each budget, shape [Q, B], Q ≥ 2.
+        values: response of each question at each budget, shape [Q, B], Q ≥ 2; for coverage `pass_at_k` of every k.
         level: of the intervals.
         resamples: of the bootstrap over questions.
         seed: of the bootstrap.

@@ -58,7 +58,7 @@ def g_pass_at_k(correct: ArrayLike, n: ArrayLike, k: int, tau: float) -> Floats:
     """
     if not 0 <= tau <= 1:
         raise BenchError(f"G-Pass@k was asked for with `tau={tau}`: choose a share from 0 to 1")
-    # What the product overshoots by rounding must not cost a draw: .1 × 30 is 3.0000000000000004.
+    # What the product overshoots by rounding must not cost a draw: .07 × 100 is 7.000000000000001.
     least = max(math.ceil(tau * k - 1e-9), 1)
     return np.asarray(hypergeometric(correct, n, k)[..., least:].sum(axis=-1))
 
@@ -132,7 +132,7 @@ class Average:
 
 
 def average_of_n(correct: ArrayLike) -> Average:
-    """Mean over questions of each repeat, then mean and sample deviation over repeats; Balachandran et al. 2024, Eureka.
+    """Mean over questions of each repeat, then mean and deviation over repeats (Eureka, Balachandran et al. 2024).
 
     Best-of-n and worst-of-n of the same matrix are `pass_at_k` and `pass_hat_k` with k = n; with k < n those are the
     unbiased expectations.

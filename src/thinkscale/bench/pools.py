@@ -10,7 +10,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from thinkscale.engines.replay import recorded_rows, recorded_text
+from thinkscale.engines.protocol import Completion
+from thinkscale.engines.replay import recorded_rows, recorded_sample, recorded_text
 from thinkscale.errors import BenchError
 
 
@@ -36,6 +37,8 @@ class PoolSample:
     """Of each token, in nats."""
     token_self_certainty: tuple[float, ...]
     """KL from uniform to the next-token distribution at each token, in nats."""
+    completion: Completion
+    """The same as the engine served it, as far as it was recorded."""
     rest: Mapping[str, object]
     """Every other field, as recorded."""
 
@@ -79,15 +82,15 @@ class PoolLine:
         return found
 
 
-NO_ANSWER = frozenset({"", "none", "invalid"})
-"""What sources write where they found no answer, in lower case."""
+NO_ANSWER = frozenset({"", "None", "invalid"})
+"""What sources write where they found no answer."""
 
 
 def read_pool(path: Path | str) -> Iterator[PoolLine]:
     """The lines of a file of JSON lines, gzipped or not, in the format of `docs/engines.md`.
 
     Beside the fields named there, a line has `question_id` and `gold` (one answer or a list), and a sample `answer`,
-    `correct` and `mean_logprob`, each where the source has it.
+    `correct` and `mean_logprob`, each where the source has it. Files of the Best-of-infinity release are read as well.
 
     Raises:
         BenchError: a line lacks its question or samples, or a field is not of its kind.
@@ -111,7 +114,7 @@ def by_source(lines: Iterator[PoolLine]) -> dict[tuple[str, str, str], list[Pool
 
 
 def _line(row: Mapping[str, object]) -> PoolLine:
-    rest = dict(row)
+    rest = _released(row) if "gold_answer" in row else dict(row)
     samples: list[dict[str, object]] = rest.pop("samples")  # type: ignore[assignment]
     prompt, gold = rest.pop("prompt", None), rest.pop("gold", None)
     asked = rest.pop("question", None) or prompt
@@ -127,6 +130,15 @@ def _line(row: Mapping[str, object]) -> PoolLine:
         samples=tuple(map(_sample, samples)),
         rest=rest,
     )
+
+
+def _released(row: Mapping[str, object]) -> dict[str, object]:
+    """A line of the Best-of-infinity release (Komiyama et al. 2025): answers with their tokens, and no question."""
+    pairs: list[tuple[object, int]] = row.get("all_answers", ())  # type: ignore[assignment]
+    alone: list[object] = row.get("answers", ())  # type: ignore[assignment]
+    samples = [{"answer": a, "n_tokens": t} for a, t in pairs] or [{"answer": a} for a in alone]
+    name = f"problem {row['problem_num']}"
+    return {"question_id": name, "question": name, "gold": row["gold_answer"], "samples": samples}
 
 
 def _sample(row: Mapping[str, object]) -> PoolSample:
@@ -145,13 +157,14 @@ def _sample(row: Mapping[str, object]) -> PoolSample:
         mean_logprob=_number(rest.pop("mean_logprob", None)),
         token_logprobs=_numbers(rest.pop("token_logprobs", None)),
         token_self_certainty=_numbers(rest.pop("token_self_certainty", None)),
+        completion=recorded_sample(row),
         rest=rest,
     )
 
 
 def _answer(given: object) -> str | None:
     said = "" if given is None else str(given).strip()
-    return None if said.lower() in NO_ANSWER else said
+    return None if said in NO_ANSWER else said
 
 
 def _number(given: object) -> float | None:

@@ -176,7 +176,8 @@ def wilson(successes: int, n: int, level: float = 0.95) -> Interval:
     z, p = _z(level), successes / n
     middle, shrink = p + z * z / (2 * n), 1 + z * z / n
     reach = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return Interval(max(0.0, (middle - reach) / shrink), min(1.0, (middle + reach) / shrink))
+    low, high = (middle - reach) / shrink, (middle + reach) / shrink
+    return Interval(low if successes else 0.0, high if successes < n else 1.0)
 
 
 def mcnemar(only_a: int, only_b: int) -> float:

@@ -20,9 +20,13 @@ from thinkscale.errors import BudgetError, SettingsError, ThinkscaleError
 
 COMMANDS = {
     "ask": "Answer a question within a budget.",
+    "bench": "Compare methods on a task, majority vote at equal tokens being the baseline.",
     "doctor": "Find out what a server can do, by what takes effect.",
+    "import": "Import recorded attempts as a pool.",
+    "keys": "Add, list, limit or revoke API keys of the gateway.",
     "list": "List methods, scorers, rules, engines or past runs.",
     "pull": "Fetch the embedded model now instead of at the first question.",
+    "select": "Run selection and stop rules on a recorded pool.",
     "show": "Replay a past run: its traces as a tree.",
 }
 """Every command, its module's name, and its line in the help."""

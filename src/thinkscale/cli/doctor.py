@@ -12,7 +12,7 @@ from rich.table import Table
 
 from thinkscale.door import run
 from thinkscale.engines.http import Http
-from thinkscale.engines.http.probe import Finding, Verdict, capabilities_of, probe, remember
+from thinkscale.engines.http.probe import Finding, Verdict, capabilities_of, probe, remember, version_of
 
 COLOURS = {Verdict.verified: "green", Verdict.accepted: "yellow", Verdict.unclear: "yellow", Verdict.refused: "red"}
 
@@ -28,20 +28,21 @@ def command(
 ) -> None:
     """Find out what a server can do, by what takes effect."""
     engine = Http(base_url=base_url, model=model, api=api)
-    findings = run(_found(engine, quiet=as_json))
+    findings, version = run(_found(engine, quiet=as_json))
     if keep:
         path = remember(engine, findings)
         print(f"kept in {path}", file=sys.stderr)
     can = sorted(capabilities_of(findings, engine.capabilities.can))
     if as_json:
         rows = [{"name": f.name, "verdict": f.verdict.value, "detail": f.detail} for f in findings]
-        print(json.dumps({"model": engine.place, "server": engine.server.name, "can": can, "rows": rows}))
+        server = {"server": engine.server.name, "version": version}
+        print(json.dumps({"model": engine.place, **server, "can": can, "rows": rows}))
         return
-    Console().print(_table(engine, findings))
+    Console().print(_table(f"{engine.place} ({engine.server.name} {version})".replace(" )", ")"), findings))
     print(f"can: {', '.join(can)}")
 
 
-async def _found(engine: Http, *, quiet: bool) -> list[Finding]:
+async def _found(engine: Http, *, quiet: bool) -> tuple[list[Finding], str]:
     findings = []
     status = Console(stderr=True).status("asking")
     with status:
@@ -49,11 +50,11 @@ async def _found(engine: Http, *, quiet: bool) -> list[Finding]:
             findings.append(finding)
             if not quiet:
                 status.update(f"{finding.name}: {finding.verdict}")
-    return findings
+        return findings, await version_of(engine)
 
 
-def _table(engine: Http, findings: list[Finding]) -> Table:
-    table = Table(title=f"{engine.place} ({engine.server.name})", title_justify="left")
+def _table(title: str, findings: list[Finding]) -> Table:
+    table = Table(title=title, title_justify="left")
     for name in ("what", "seen", "detail"):
         table.add_column(name)
     for f in findings:

@@ -58,7 +58,9 @@ def _first_sentence(cls: type) -> str:
 def _fields(cls: type) -> str:
     if not dataclasses.is_dataclass(cls):
         return ""
-    return ", ".join(f"{f.name}={_shown(f.default)}" for f in dataclasses.fields(cls))
+    defaults = {f.name: f.default_factory for f in dataclasses.fields(cls)}
+    made = {name: make() for name, make in defaults.items() if make is not dataclasses.MISSING}
+    return ", ".join(f"{f.name}={_shown(made.get(f.name, f.default))}" for f in dataclasses.fields(cls))
 
 
 def _shown(default: object) -> str:

@@ -23,6 +23,8 @@ class Capability(StrEnum):
     """Log-probabilities of the k likeliest tokens."""
     token_moments = "token-moments"
     """`logsumexp(z)` and `mean(z)` per token: exact self-certainty."""
+    token_entropy = "token-entropy"
+    """Entropy of the whole next-token distribution per token."""
     likelihood = "likelihood"
     """Teacher-forced log-probabilities of a given text."""
     logit_bias = "logit-bias"
@@ -117,7 +119,11 @@ class Request:
     """Reward request: sample nothing, judge these steps of an answer to the messages; one step is the whole answer."""
     tools: tuple[object, ...] = ()
     apart: bool = False
-    """Whether draws may be aborted one by one: an engine that can only cancel a whole request makes n of them."""
+    """Whether somebody watches each draw as it grows and may abort it alone.
+
+    An engine that can only cancel a whole request makes n of them, and log-probabilities that are asked for come with
+    the chunks as well, where the engine has them so early.
+    """
 
     @property
     def n(self) -> int:
@@ -159,6 +165,8 @@ class Chunk:
     """Set on the last chunk of a draw."""
     failure: EngineError | None = None
     """Set when the draw failed alone: whoever asked decides whether to ask again; no more chunks of it follow."""
+    logprobs: Logprobs | None = None
+    """Of the tokens of this chunk, for a request whose draws are watched; the completion has those of all."""
 
 
 @dataclass(slots=True, eq=False)

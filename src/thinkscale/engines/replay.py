@@ -217,6 +217,7 @@ def _can(samples: Sequence[Completion]) -> frozenset[Capability]:
     offered = {
         Capability.logprobs: all(p is not None for p in signals),
         Capability.token_moments: all(p is not None and p.logsumexp and p.vocab for p in signals),
+        Capability.token_entropy: all(p is not None and p.entropy for p in signals),
         Capability.top_logprobs: all(p is not None and p.top for p in signals),
         Capability.rewards: all(s.rewards for s in samples),
     }
@@ -230,6 +231,7 @@ def _first(signals: Logprobs, tokens: int) -> Logprobs:
         logsumexp=signals.logsumexp[:tokens],
         mean_logit=signals.mean_logit[:tokens],
         top=signals.top[:tokens],
+        entropy=signals.entropy[:tokens],
     )
 
 
@@ -291,10 +293,11 @@ def _is(row: Mapping[str, object], wanted: Mapping[str, str]) -> bool:
 def _recording(row: Mapping[str, object]) -> Recording:
     question, vocab = row.get("question") or row["prompt"], int(str(row.get("vocab") or VOCAB))
     samples: list[dict[str, object]] = row["samples"]  # type: ignore[assignment]
-    return Recording(prompt=str(question), samples=tuple(_sample(s, vocab) for s in samples))
+    return Recording(prompt=str(question), samples=tuple(recorded_sample(s, vocab) for s in samples))
 
 
-def _sample(row: Mapping[str, object], vocab: int) -> Completion:
+def recorded_sample(row: Mapping[str, object], vocab: int = VOCAB) -> Completion:
+    """A sample as the completion that it was; text, tokens and signals, where the recording has them."""
     text = recorded_text(row)
     if text is None:
         text = "" if row.get("answer") is None else f"The answer is {row['answer']}."
@@ -322,11 +325,13 @@ def recorded_text(row: Mapping[str, object]) -> str | None:
 
 
 def _logprobs(row: Mapping[str, object], vocab: int) -> Logprobs | None:
-    chosen, certainty = _numbers(row.get("token_logprobs")), _numbers(row.get("token_self_certainty"))
+    names = ("token_logprobs", "token_self_certainty", "token_entropy")
+    chosen, certainty, entropy = (_numbers(row.get(name)) for name in names)
     if not chosen:
         return None
-    if len(certainty) not in (0, len(chosen)):
-        raise ValueError(f"{len(certainty)} self-certainties for {len(chosen)} log-probabilities")
+    for found, what in ((certainty, "self-certainties"), (entropy, "entropies")):
+        if len(found) not in (0, len(chosen)):
+            raise ValueError(f"{len(found)} {what} for {len(chosen)} log-probabilities")
     # Self-certainty is logsumexp(z) − mean(z) − log V, and logits are free up to a constant: mean(z) = 0 is a choice.
     return Logprobs(
         space=LogprobSpace.raw,
@@ -334,6 +339,7 @@ def _logprobs(row: Mapping[str, object], vocab: int) -> Logprobs | None:
         logsumexp=tuple(c + math.log(vocab) for c in certainty),
         mean_logit=(0.0,) * len(certainty),
         vocab=vocab if certainty else 0,
+        entropy=entropy,
     )
 
 

@@ -7,8 +7,9 @@ to a line, which does not depend on that order and so suits concurrent tests.
 from __future__ import annotations
 
 import asyncio
+import math
 import re
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from thinkscale.engines.protocol import Abort, Capabilities, Capability, Chunk, Completion, Price, Request, ThinkFormat
@@ -42,10 +43,12 @@ class Line:
     says: str = ""
     finish: Finish = Finish.eos
     """How it ends, unless a stop string or the cap comes first."""
-    logprob: float = -0.5
-    """Log-probability of every word."""
+    logprob: float | tuple[float, ...] = -0.5
+    """Log-probability of every word, below 0, or of one word after the other, of which the last stays."""
     rewards: tuple[float, ...] | None = None
     """What a reward model says of the steps it is shown; `None` is 0.5 each."""
+    calls: tuple[Mapping[str, object], ...] = ()
+    """Calls of tools that follow the words, in OpenAI's form; they cost no tokens, and a capped draw makes none."""
     reasoning: int | None = None
     """Words that the engine reports as thinking."""
     pace: float | None = None
@@ -193,7 +196,8 @@ class _Speech:
 
     def word(self) -> Chunk:
         self.said += 1
-        return Chunk(self.index, self.words[self.said - 1], 1)
+        signals = self._logprobs(self.said - 1, self.said) if self.request.apart else None
+        return Chunk(self.index, self.words[self.said - 1], 1, logprobs=signals)
 
     def end(self, *, aborted: bool) -> Chunk:
         """The last chunk, with whatever has not been said yet unless the speech is cut short here."""
@@ -207,13 +211,14 @@ class _Speech:
             finish=Finish.aborted if aborted and not self.over else self.finish,
             tokens=0 if scored else len(spoken),
             stop_string=self.stop_string,
-            logprobs=self._logprobs(len(spoken)),
+            logprobs=self._logprobs(0, len(spoken)),
             usage=Usage(
                 calls=1,
                 input_tokens=self.prompt_words if self.index == 0 else 0,
                 output_tokens=0 if scored else len(spoken),
                 reasoning_tokens=self.line.reasoning,
             ),
+            tool_calls=self.line.calls if self.finish is self.line.finish and not (aborted or scored) else (),
             rewards=self._rewards(),
         )
         return Chunk(self.index, "".join(rest), 0 if scored else len(rest), completion)
@@ -222,14 +227,21 @@ class _Speech:
         given = self.line.rewards
         return (0.5,) * len(self.request.steps) if given is None else given
 
-    def _logprobs(self, words: int) -> Logprobs | None:
-        if self.request.sampling.logprobs is None and self.request.continuation is None:
+    def _logprobs(self, start: int, stop: int) -> Logprobs | None:
+        """Signals of some of the words; each is one of two tokens, the other of which has what is left."""
+        wanted = self.request.sampling.logprobs
+        if wanted is None and self.request.continuation is None:
             return None
-        # Two tokens in the vocabulary, with logits 0 and log(p / (1 - p)) chosen to give the line's log-probability.
+        given = self.line.logprob
+        each = given if isinstance(given, tuple) else (given,)
+        chosen = tuple(each[min(i, len(each) - 1)] for i in range(start, stop))
+        pairs = [((0, p), (1, math.log(-math.expm1(p)) if p < 0 else -math.inf)) for p in chosen]
         return Logprobs(
             space=LogprobSpace.raw,
-            chosen=(self.line.logprob,) * words,
-            logsumexp=(0.0,) * words,
-            mean_logit=(self.line.logprob,) * words,
+            chosen=chosen,
+            logsumexp=(0.0,) * len(chosen),
+            mean_logit=chosen,
             vocab=2,
+            top=tuple(tuple(sorted(pair, key=lambda it: -it[1]))[:wanted] for pair in pairs) if wanted else (),
+            entropy=tuple(-math.fsum(math.exp(x) * x for _, x in pair if x > -math.inf) for pair in pairs),
         )

@@ -69,7 +69,7 @@ class Tabular:
 
     def entropy(self, token: str) -> float:
         """Entropy of the next-token distribution, in nats."""
-        return -math.fsum(p * math.log(p) for p in self.row(token).values() if p > 0)
+        return _entropy(self._logits(token))
 
     def hazard(self, token: str, end: str = END) -> float:
         """Probability that the turn ends right after a token."""
@@ -122,7 +122,7 @@ class Tabular:
                     break
                 draw.step()
                 if self.pause:
-                    yield Chunk(index, tokens=1)
+                    yield Chunk(index, tokens=1, logprobs=draw.signals(-1) if request.apart else None)
                     await asyncio.sleep(0)
             yield Chunk(index, draw.text, 0 if self.pause else draw.sampled, draw.completion(shared))
 
@@ -144,7 +144,8 @@ class Tabular:
         tokens = self.tokens(request.continuation or "")
         before = [last, *tokens]
         chosen = tuple(self._logits(a)[self._ids[b]] for a, b in zip(before, tokens, strict=False))
-        signals = Logprobs(space=LogprobSpace.raw, chosen=chosen, vocab=len(self.vocabulary))
+        spread = tuple(self.entropy(a) for a, _ in zip(before, tokens, strict=False))
+        signals = Logprobs(space=LogprobSpace.raw, chosen=chosen, vocab=len(self.vocabulary), entropy=spread)
         usage = Usage(calls=1, input_tokens=prompt)
         return Completion(
             text=request.continuation or "", finish=Finish.length, tokens=0, logprobs=signals, usage=usage
@@ -165,6 +166,7 @@ class _Draw:
         self.chosen: list[float] = []
         self.sums: list[float] = []
         self.means: list[float] = []
+        self.entropies: list[float] = []
         self.top: list[tuple[tuple[int, float], ...]] = []
 
     def step(self) -> None:
@@ -196,7 +198,7 @@ class _Draw:
             tokens=self.sampled,
             stop_string=self.stop_string,
             token_ids=tuple(self.ids) if spelled else (),
-            logprobs=self._logprobs(),
+            logprobs=self.signals(),
             usage=Usage(calls=1, input_tokens=prompt, output_tokens=self.sampled),
         )
 
@@ -225,18 +227,21 @@ class _Draw:
         self.chosen.append(z[token])
         self.sums.append(0.0)
         self.means.append(math.fsum(alive) / len(alive))
+        self.entropies.append(_entropy(z))
         self.top.append(tuple((i, z[i]) for i in best))
 
-    def _logprobs(self) -> Logprobs | None:
+    def signals(self, start: int = 0) -> Logprobs | None:
+        """What is known of the tokens from one on; `None` unless it was asked for."""
         if self.sampling.logprobs is None:
             return None
         return Logprobs(
             space=self.sampling.logprob_space,
-            chosen=tuple(self.chosen),
-            logsumexp=tuple(self.sums),
-            mean_logit=tuple(self.means),
+            chosen=tuple(self.chosen[start:]),
+            logsumexp=tuple(self.sums[start:]),
+            mean_logit=tuple(self.means[start:]),
             vocab=len(self.model.vocabulary),
-            top=tuple(self.top) if self.sampling.logprobs else (),
+            top=tuple(self.top[start:]) if self.sampling.logprobs else (),
+            entropy=tuple(self.entropies[start:]),
         )
 
 
@@ -259,6 +264,10 @@ def processed_logits(raw: list[float], sampling: Sampling, banned: set[int]) -> 
     keep = {i for i in order if p[i] >= (sampling.min_p or 0.0) * max(p)}
     q = _softmax([math.log(x) if i in keep and x > 0 else -math.inf for i, x in enumerate(p)])
     return [math.log(x) if x > 0 else -math.inf for x in q]
+
+
+def _entropy(log_p: list[float]) -> float:
+    return -math.fsum(math.exp(x) * x for x in log_p if x > -math.inf)
 
 
 def _softmax(z: list[float]) -> list[float]:

@@ -23,6 +23,8 @@ CONNECT = 10.0
 """Seconds to reach a server."""
 IDLE = 300.0
 """Seconds that a server may be silent, before its first byte or between two."""
+FAREWELL = 0.02
+"""Seconds for a server to end a reply after its last event."""
 _QUOTED = 240
 """Characters of a server's own words that are passed on."""
 _KEY = re.compile(r"\b(sk|key|hf|gsk|Bearer)[-_ ][\w-]{6,}[\w*-]*")
@@ -232,6 +234,15 @@ class Reply:
             if not block:
                 return
             yield block
+
+    async def finish(self) -> None:
+        """Wait a moment for the end of a reply that has said everything: then its connection can be used again."""
+        content = self._response.content
+        if not content.at_eof():
+            with suppress(TimeoutError, EngineError):
+                async with asyncio.timeout(FAREWELL):
+                    async for _ in self.blocks():
+                        pass
 
     async def whole(self) -> object:
         """The reply as one JSON document."""

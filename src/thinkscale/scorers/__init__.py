@@ -7,15 +7,19 @@ and nothing that was injected after them.
 
 from __future__ import annotations
 
+import asyncio
 import math
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import replace
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from thinkscale.budget import Cost
 from thinkscale.engines.protocol import ThinkFormat
+from thinkscale.lexicons import count
 from thinkscale.session import Session
 from thinkscale.types import Finish, Logprobs, Origin, Problem, Score, Segment, Trace
+
+T = TypeVar("T")
 
 UNJUDGED = -math.inf
 """The score of what cannot be judged."""
@@ -46,12 +50,55 @@ def shown(trace: Trace, think: ThinkFormat | None) -> Trace:
     The thinking is left out where the model marks it, as reward models were trained on answers. What was injected after
     the model's last word is left out as well; what failed or was cancelled is not judged at all.
     """
-    own = [i for i, s in enumerate(trace.segments) if s.origin is Origin.sampled and s.text]
-    if not own or trace.finish in (Finish.error, Finish.aborted):
-        return replace(trace, segments=())
-    text = "".join(s.text for s in trace.segments[: own[-1] + 1])
+    text = up_to_its_last_word(trace).text
     answer = think.split(text)[1] if think else text
     return replace(trace, segments=(Segment(text=answer, origin=Origin.sampled),) if answer.strip() else ())
+
+
+def up_to_its_last_word(trace: Trace) -> Trace:
+    """A trace without what was injected after the model's last word; empty where there is nothing to judge."""
+    own = [i for i, s in enumerate(trace.segments) if s.origin is Origin.sampled and s.text.strip()]
+    judged = own and trace.finish not in (Finish.error, Finish.aborted)
+    return replace(trace, segments=trace.segments[: own[-1] + 1] if judged else ())
+
+
+async def shares(starts: Sequence[Problem | Trace], yes: Sequence[str], no: Sequence[str], llm: Session) -> list[float]:
+    """P(yes) / (P(yes) + P(no)) of what comes next, where each option has several spellings; one call per spelling.
+
+    Exact: the model is asked for the probability of each spelling, so `Not` never counts as `No`. Minus infinity where
+    the budget does not reach or neither option is possible.
+    """
+    first, *others = (*yes, *no)
+    # One spelling goes ahead, so that the others find what was read before them in the engine's cache.
+    ahead = await _at_once([llm.likelihood(start, first) for start in starts])
+    behind = await _at_once([llm.likelihood(start, other) for start in starts for other in others])
+    heard = [(a, *behind[i * len(others) : (i + 1) * len(others)]) for i, a in enumerate(ahead)]
+    return [_share(told, len(yes)) for told in heard]
+
+
+def _share(heard: Sequence[Logprobs | None], yes: int) -> float:
+    chances = [math.exp(math.fsum(h.chosen)) for h in heard if h is not None and h.chosen]
+    if len(chances) < len(heard) or not any(chances):
+        return UNJUDGED
+    return math.fsum(chances[:yes]) / math.fsum(chances)
+
+
+async def _at_once(work: Sequence[Coroutine[None, None, T]]) -> list[T]:
+    """The results of calls that do not wait for one another, in order."""
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(each) for each in work]
+    return [task.result() for task in tasks]
+
+
+def said_phrases(trace: Trace, phrases: tuple[str, ...]) -> int:
+    """How often the model itself wrote any of some phrases."""
+    return sum(count(s.text, phrases) for s in trace.segments if s.origin is Origin.sampled)
+
+
+def per_token(values: Sequence[float], signals: Logprobs) -> float:
+    """Mean of a signal over the tokens; minus infinity where there are none, or not a signal for each."""
+    tokens = len(signals.chosen)
+    return math.fsum(values) / tokens if tokens and len(values) == tokens else UNJUDGED
 
 
 def sampled_logprobs(trace: Trace) -> Logprobs | None:

@@ -1,7 +1,9 @@
 """Selection rules: pure functions from a pool of traces to a ranking. They never draw, score or wait.
 
-Every rule treats a trace without an answer alike: it never votes. The order of the pool is the order of draws, which
-decides ties, so a rule gives the same result on a live pool and on a recorded one.
+A rule says how a vote is weighed (`voting`) or what an attempt is picked by (`picking`), on arrays whose last axis is
+the attempts of one pool (`ballots`); live it is called on traces, offline on many subsets at once. By default a trace
+without an answer never votes and ties go to the answer that was seen first, in draw order, so a rule gives the same
+result on a live pool and on a recorded one.
 """
 
 from __future__ import annotations
@@ -11,4 +13,4 @@ from collections.abc import Callable, Sequence
 from thinkscale.types import Ranking, Trace
 
 Selector = Callable[[Sequence[Trace]], Ranking]
-"""A selection rule; ties go to the class that was seen first."""
+"""A selection rule; a plug-in may be any such callable under `@spec`."""

@@ -11,4 +11,7 @@ from collections.abc import Callable, Sequence
 from thinkscale.types import Trace
 
 StopRule = Callable[[Sequence[Trace]], bool]
-"""A stop rule; a trace without an answer consumes a draw and never counts."""
+"""A stop rule; a trace without an answer consumes a draw and never counts.
+
+One that depends on how many draws there are at most has a method `within(n)`, which gives the rule for n draws.
+"""

@@ -22,7 +22,7 @@ class BestOfInfinity:
     and P the posterior chance that the first share is the largest, the factor is m · P / (1 − P). The authors' code has
     the posterior Dirichlet(N_1 + 1, …, N_s + 1, α + 1) and m = s + 1, their paper Dirichlet(N_1, …, N_s, α) and m = s:
     at equal factors the paper's form stops earlier on unanimous draws and later on contested ones. P is integrated
-    where the code draws random numbers, and draws without an answer alone never stop, as they do there.
+    where the code draws random numbers; and a first draw without an answer, which ends the code's run, ends none here.
     """
 
     factor: float = 10.0

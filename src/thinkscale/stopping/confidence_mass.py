@@ -21,14 +21,14 @@ class ConfidenceMass:
 
     threshold: float = 0.8
     """Share of the leader, above 0 and at most 1."""
-    least: int = 2
+    after: int = 2
     """Scored answers before the rule may fire, at least 1."""
     kind: str = ""
     """Name of the scorer that is believed; the latest one when empty."""
 
     def __post_init__(self) -> None:
         check_share(threshold=self.threshold)
-        at_least(1, least=self.least)
+        at_least(1, after=self.after)
 
     def __call__(self, traces: Sequence[Trace]) -> bool:
         """Whether the leader's share is large enough."""
@@ -40,4 +40,4 @@ class ConfidenceMass:
                 mass[trace.answer.key] += max(0.0, found)
                 judged += 1
         total = sum(mass.values())
-        return judged >= self.least and total > 0 and max(mass.values()) >= self.threshold * total
+        return judged >= self.after and total > 0 and max(mass.values()) >= self.threshold * total

@@ -13,18 +13,20 @@ from thinkscale.types import Trace
 class DecidedMajority:
     """Enough once the winner of a plurality vote over n draws is certain, so that it never changes the answer.
 
-    Ties go to the answer seen first, as in the selection rule `majority`. A rule sees no cap, so n is given: the same
-    as that of the method.
+    Ties go to the answer seen first, as in the selection rule `majority`. Without n the rule never fires; a session
+    gives it its own.
     """
 
-    n: int
-    """Draws in all, at least 1."""
+    n: int | None = None
+    """Draws in all, at least 1; what is asked for when `none`."""
 
     def __post_init__(self) -> None:
         at_least(1, n=self.n)
 
     def __call__(self, traces: Sequence[Trace]) -> bool:
         """Whether the draws that are left cannot change the winner."""
+        if self.n is None:
+            return False
         counts = Counter(t.answer.key for t in traces if t.answer is not None)
         left = self.n - len(traces)
         if left <= 0 or not counts:
@@ -33,3 +35,7 @@ class DecidedMajority:
         seen = list(counts)
         before = set(seen[: seen.index(leader)])
         return most >= left and all(count + left < most + (key not in before) for key, count in others)
+
+    def within(self, n: int) -> DecidedMajority:
+        """The rule for at most n draws, unless it was given a number of its own."""
+        return DecidedMajority(n=self.n or n)

@@ -15,12 +15,12 @@ class MajorityShare:
 
     threshold: float = 0.8
     """Share of the leader, above 0 and at most 1."""
-    least: int = 2
+    after: int = 2
     """Answers before the rule may fire, at least 1."""
 
     def __post_init__(self) -> None:
         check_share(threshold=self.threshold)
-        at_least(1, least=self.least)
+        at_least(1, after=self.after)
 
     def __call__(self, traces: Sequence[Trace]) -> bool:
         """Whether the leader's share is large enough."""
@@ -29,4 +29,4 @@ class MajorityShare:
     def decided(self, counts: Counts) -> bool:
         """Whether these counts are enough."""
         total = sum(counts)
-        return total >= self.least and counts[0] >= self.threshold * total
+        return total >= self.after and counts[0] >= self.threshold * total

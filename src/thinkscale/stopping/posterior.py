@@ -28,7 +28,7 @@ def ahead_chance(first: int, second: int) -> float:
     For whole numbers it is the chance of at most `first` heads in `first + second + 1` tosses, which is summed exactly.
     """
     tosses = first + second + 1
-    return sum(math.comb(tosses, heads) for heads in range(first + 1)) / 2**tosses
+    return float(sum(math.comb(tosses, heads) for heads in range(first + 1)) / (1 << tosses))
 
 
 @lru_cache(maxsize=65536)
@@ -55,12 +55,18 @@ def _density(shape: float) -> NDArray[np.float64]:
 
 @lru_cache(maxsize=4096)
 def _distribution(shape: float) -> NDArray[np.float64]:
-    """Gamma(shape, 1) distribution function at the nodes: G(x; a) = G(x; a − 1) − g(x; a) down to a shape of at most 1."""
-    below = math.ceil(shape) - 1
-    smallest = shape - below
+    """Gamma(shape, 1) distribution at the nodes, by G(x; a) = G(x; a − 1) − g(x; a) from a shape of at most 1."""
+    steps = math.ceil(shape) - 1
+    found = _small(shape - steps).copy()
+    for k in range(steps):
+        found -= _density(shape - steps + k + 1)
+    return np.asarray(np.clip(found, 0.0, 1.0))
+
+
+@lru_cache(maxsize=16)
+def _small(shape: float) -> NDArray[np.float64]:
+    """The same for a shape of at most 1, by its series Σ_{k≥1} g(x; shape + k)."""
     found = np.ones_like(_X)
     near = _X <= _BEYOND
-    found[near] = sum(_density(smallest + k)[near] for k in range(1, 200))
-    for k in range(below):
-        found -= _density(smallest + k + 1)
-    return np.clip(found, 0.0, 1.0)
+    found[near] = np.sum([_density(shape + k)[near] for k in range(1, 200)], axis=0)
+    return np.asarray(found)

@@ -21,7 +21,7 @@ from thinkscale.engines.protocol import Completion
 from thinkscale.errors import StoreError
 from thinkscale.types import Answer, Finish, Logprobs, Message, Origin, Problem, Score, Segment, Trace
 
-SCHEMA = 1
+SCHEMA = 2
 _RECALLED_AT_ONCE = 500
 """Keys per query, below SQLite's limit on parameters."""
 
@@ -48,6 +48,17 @@ class Run:
     problem: Problem
     summary: Mapping[str, object] = field(default_factory=dict)
     """What `thinkscale ask --json` printed; empty until the run is done."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolEntry:
+    """The recorded attempts at one question of a task, and what its answers are worth."""
+
+    run: str
+    """The run that holds the attempts."""
+    gold: tuple[str, ...]
+    credits: Mapping[str, float]
+    """Worth of each answer's key, from 0 to 1."""
 
 
 class Store:
@@ -137,6 +148,25 @@ class Store:
         rows = self._read("SELECT * FROM traces WHERE run = ? AND pool IS NOT NULL ORDER BY pool", (run,))
         return [self._trace(row) for row in rows]
 
+    def keep_pool(self, name: str, entries: Sequence[PoolEntry]) -> None:
+        """Give a name to the pools of some runs; a pool of that name is replaced."""
+        self.flush()
+        self._write("DELETE FROM pools WHERE name = ?", (name,))
+        for position, entry in enumerate(entries):
+            self._write(
+                "INSERT INTO pools VALUES (?, ?, ?, ?, ?)",
+                (name, position, entry.run, json.dumps(entry.gold), json.dumps(dict(entry.credits))),
+            )
+
+    def named_pool(self, name: str) -> list[PoolEntry]:
+        """What was kept under a name, in order; nothing when nothing was."""
+        rows = self._read("SELECT run, gold, credits FROM pools WHERE name = ? ORDER BY position", (name,))
+        return [PoolEntry(run=str(r), gold=tuple(json.loads(str(g))), credits=json.loads(str(c))) for r, g, c in rows]
+
+    def pool_names(self) -> list[str]:
+        """All names of pools."""
+        return [str(name) for (name,) in self._read("SELECT DISTINCT name FROM pools ORDER BY name", ())]
+
     def flush(self) -> None:
         """Commit everything that is waiting, in one transaction."""
         self._flushing = False
@@ -165,13 +195,13 @@ class Store:
             db = sqlite3.connect(path, timeout=10.0, isolation_level="IMMEDIATE", check_same_thread=False)
         except (OSError, sqlite3.Error) as error:
             self.trouble = _unwritable(path, error)
-            return _prepared(sqlite3.connect(":memory:"))
+            return prepared(sqlite3.connect(":memory:"))
         try:
-            return _prepared(db)
+            return prepared(db)
         except sqlite3.OperationalError as error:
             db.close()
             self.trouble = _unwritable(path, error)
-            return _readonly(path) or _prepared(sqlite3.connect(":memory:"))
+            return _readonly(path) or prepared(sqlite3.connect(":memory:"))
         except sqlite3.DatabaseError:
             db.close()
             raise StoreError(
@@ -247,8 +277,13 @@ class Store:
         )
 
 
-def _prepared(db: sqlite3.Connection) -> sqlite3.Connection:
-    """Check the schema version and create what is missing."""
+def prepared(db: sqlite3.Connection) -> sqlite3.Connection:
+    """A connection whose schema version was checked and whose missing tables were made.
+
+    Raises:
+        StoreError: the file was written by a newer thinkscale.
+        sqlite3.DatabaseError: it is no store.
+    """
     version = db.execute("PRAGMA user_version").fetchone()[0]
     if version > SCHEMA:
         raise StoreError(

@@ -42,7 +42,32 @@ CREATE TABLE IF NOT EXISTS scores (
     detail   TEXT NOT NULL,            -- JSON
     PRIMARY KEY (trace, position)
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS pools (
+    name     TEXT NOT NULL,            -- of the pool: all recorded attempts of one source at one task
+    position INTEGER NOT NULL,
+    run      TEXT NOT NULL REFERENCES runs (id) ON DELETE CASCADE,
+    gold     TEXT NOT NULL,            -- JSON list of reference answers; no method reads this table
+    credits  TEXT NOT NULL,            -- JSON object: what each answer's key is worth, from 0 to 1
+    PRIMARY KEY (name, position)
+) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS completions (
     key  TEXT PRIMARY KEY,             -- request name + seed
     body TEXT NOT NULL                 -- JSON
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS keys (
+    id      TEXT PRIMARY KEY,          -- the part of the key that may be shown
+    name    TEXT NOT NULL,             -- whose it is
+    hash    BLOB NOT NULL,             -- SHA-256 of the whole key; the key itself is kept nowhere
+    limits  TEXT NOT NULL,             -- JSON
+    created REAL NOT NULL,             -- seconds since 1970
+    revoked REAL                       -- seconds since 1970; NULL while it is good
+);
+CREATE TABLE IF NOT EXISTS spending (
+    key      TEXT NOT NULL REFERENCES keys (id),
+    span     INTEGER NOT NULL,         -- length of the bucket in seconds: a minute or a day
+    start    INTEGER NOT NULL,         -- beginning of the bucket, seconds since 1970, a multiple of `span`
+    requests INTEGER NOT NULL,
+    tokens   INTEGER NOT NULL,         -- generated
+    nanousd  INTEGER NOT NULL,         -- billionths of a dollar, because sums of integers are exact
+    PRIMARY KEY (key, span, start)
 ) WITHOUT ROWID;

@@ -11,6 +11,7 @@ from thinkscale.bench.allocate.difficulty import (
     oracle_levels,
     predicted_levels,
 )
+from thinkscale.errors import BenchError
 
 PASSED = [0.02, 0.08, 0.10, 0.30, 0.50, 0.55, 0.9, 1, 0, 0.45]
 
@@ -27,7 +28,7 @@ def test_ten_questions_fall_into_these_absolute_bins():
 
 def test_an_absolute_bin_holds_its_lower_edge():
     assert [absolute_difficulty(p) for p in (0.5, 0.1)] == [Difficulty.easy, Difficulty.medium]
-    with pytest.raises(ValueError, match="from 0 to 1"):
+    with pytest.raises(BenchError, match="from 0 to 1"):
         absolute_difficulty(50)
 
 
@@ -60,7 +61,7 @@ def test_different_values_fill_all_levels_alike(fifth, shuffler):
 
 
 def test_too_few_questions_and_unmeasured_ones_are_refused():
-    with pytest.raises(ValueError, match="at least 5 questions"):
+    with pytest.raises(BenchError, match="at least 5 questions"):
         Quintiles.of([0.5] * 4)
-    with pytest.raises(ValueError, match="a number for each"):
+    with pytest.raises(BenchError, match="a number for each"):
         oracle_levels([[True], [True], [False], [True], []])

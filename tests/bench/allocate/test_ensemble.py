@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from thinkscale.bench.allocate.ensemble import Contest, Tally, evaluate, fit, tally
-from thinkscale.errors import SettingsError
+from thinkscale.errors import BenchError, SettingsError
 
 ANSWERS = st.lists(st.sampled_from(["A", "B", "C", None]), min_size=4, max_size=4)
 
@@ -105,7 +105,7 @@ def test_what_was_fitted_is_reported_on_other_problems():
     fitted, other = (Contest.of(name, "A", [["A", "B", "A"], ["B", "B", "C"]]) for name in ("a", "b"))
     found = fit([fitted])
     assert evaluate(found, [other]) == Tally(right=1, tied=0, problems=1, credit=1.0)
-    with pytest.raises(ValueError, match="fitted to `a` and 0 more of these"):
+    with pytest.raises(BenchError, match="fitted to `a` and 0 more of these"):
         evaluate(found, [other, fitted])
 
 
@@ -127,9 +127,9 @@ def test_a_sample_without_an_answer_does_not_vote_and_is_not_left_out():
 
 
 def test_contests_of_unlike_models_are_refused():
-    with pytest.raises(ValueError, match="all of the same models"):
+    with pytest.raises(BenchError, match="all of the same models"):
         fit([Contest.of("a", "A", [["A"]]), Contest.of("b", "A", [["A"], ["B"]])])
-    with pytest.raises(ValueError, match="0 contests"):
+    with pytest.raises(BenchError, match="0 contests"):
         fit([])
 
 

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from thinkscale.bench.allocate.policy import fit_policy
+from thinkscale.errors import BenchError
 
 MEASURED = st.integers(2, 9).flatmap(
     lambda n: st.lists(st.lists(st.floats(0, 1), min_size=n, max_size=n), min_size=1, max_size=4)
@@ -64,15 +65,15 @@ def test_every_question_counts_once_on_the_curve_and_a_budget_that_a_bin_lacks_i
 
 def test_unknown_bins_small_budgets_and_unlike_measurements_are_refused():
     policy = fit_policy({1: {8: {"a": [1, 0]}}}, pilot=0)
-    with pytest.raises(ValueError, match=r"bin `1` at budget `4`: its budgets are \[8\]"):
+    with pytest.raises(BenchError, match=r"bin `1` at budget `4`: its budgets are \[8\]"):
         policy(1, 4)
-    with pytest.raises(ValueError, match="bin `2`"):
+    with pytest.raises(BenchError, match="bin `2`"):
         policy(2, 8)
-    with pytest.raises(ValueError, match=r"measured on \[2, 3\] questions"):
+    with pytest.raises(BenchError, match=r"measured on \[2, 3\] questions"):
         fit_policy({1: {8: {"a": [1, 0], "b": [1, 0, 1]}}}, pilot=0)
-    with pytest.raises(ValueError, match=r"measured on \[1\] questions"):
+    with pytest.raises(BenchError, match=r"measured on \[1\] questions"):
         fit_policy({1: {8: {"a": [1]}}}, pilot=0)
-    with pytest.raises(ValueError, match=r"measured on \[\] questions"):
+    with pytest.raises(BenchError, match=r"measured on \[\] questions"):
         fit_policy({1: {8: {}}}, pilot=0)
 
 

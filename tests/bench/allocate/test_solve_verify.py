@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from thinkscale.bench.allocate.solve_verify import Point, best_split, cost, fit_power_law, flops, frontier
+from thinkscale.errors import BenchError
 
 POINTS = st.lists(
     st.tuples(st.integers(1, 9), st.integers(0, 5), st.sampled_from([0.1, 0.2, 0.3, 0.4])), min_size=1, max_size=14
@@ -40,7 +41,7 @@ def test_the_frontier_is_what_no_other_point_dominates(points):
 def test_the_best_split_is_the_most_accurate_within_the_budget_and_lies_on_the_frontier(points, budget):
     within = [p for p in points if p.cost <= budget]
     if not within:
-        with pytest.raises(ValueError, match="measure cheaper ones"):
+        with pytest.raises(BenchError, match="measure cheaper ones"):
             best_split(points, budget)
         return
     best = best_split(points, budget)
@@ -58,9 +59,9 @@ def test_an_exact_power_law_is_found_again(factor, exponent):
 
 
 def test_fewer_than_four_budgets_and_numbers_without_a_logarithm_are_refused():
-    with pytest.raises(ValueError, match="3 budgets: measure at least 4"):
+    with pytest.raises(BenchError, match="3 budgets: measure at least 4"):
         fit_power_law([1, 2, 4, 4], [1, 2, 3, 3])
-    with pytest.raises(ValueError, match="not all positive"):
+    with pytest.raises(BenchError, match="not all positive"):
         fit_power_law([1, 2, 4, 8], [0, 1, 2, 4])
-    with pytest.raises(ValueError, match="not all positive"):
+    with pytest.raises(BenchError, match="not all positive"):
         fit_power_law([1, 2, 4, math.inf], [1, 1, 2, 4])

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from thinkscale.bench.allocate.verifier import TaskClass, Verifier, best_attempts, expected_worth, overall_accuracy
+from thinkscale.errors import BenchError
 
 EASY, HARD = TaskClass(share=0.58, correct=0.87), TaskClass(share=0.42, correct=0.13)
 PAPER = [EASY, HARD]
@@ -81,11 +82,11 @@ def test_where_nothing_is_ever_accepted_there_is_no_accuracy_and_no_worth():
 
 
 def test_what_is_no_probability_and_shares_that_do_not_sum_to_one_are_refused():
-    with pytest.raises(ValueError, match="`correct=1.2` is not a probability"):
+    with pytest.raises(BenchError, match=r"`correct=1\.2` is not a probability"):
         TaskClass(share=1, correct=1.2)
-    with pytest.raises(ValueError, match="`rejects_wrong=nan`"):
+    with pytest.raises(BenchError, match="`rejects_wrong=nan`"):
         Verifier(rejects_wrong=math.nan, worth_wrong=0)
-    with pytest.raises(ValueError, match="sum to `0.58`"):
+    with pytest.raises(BenchError, match=r"sum to `0\.58`"):
         expected_worth(1, [EASY], verifier(0))
-    with pytest.raises(ValueError, match="at least 1"):
+    with pytest.raises(BenchError, match="at least 1"):
         overall_accuracy(0, PAPER, verifier(0))

@@ -24,10 +24,11 @@ from thinkscale.engines.protocol import Abort, Capability, Request, complete
 from thinkscale.engines.think_formats import THINK_TAGS
 from thinkscale.errors import CapabilityError, EngineError, ModelError, SettingsError
 from thinkscale.methods.self_consistency import SelfConsistency
+from thinkscale.methods.tool_call_best_of_n import ToolCallBestOfN
 from thinkscale.session import Session
 from thinkscale.stopping.ahead_by_k import AheadByK
 from thinkscale.store import Store
-from thinkscale.types import Finish, Message, Origin, Problem, Sampling, Segment, Usage
+from thinkscale.types import Finish, Logprobs, LogprobSpace, Message, Origin, Problem, Sampling, Segment, Usage
 
 PROBLEM = Problem.of("What is 40 + 2?")
 LONG = tuple(f" w{i}" for i in range(200))
@@ -188,6 +189,16 @@ def told(*pieces, usage=None, ending=None, draws=2, abort=None):
     return choices, chunks
 
 
+def test_log_probabilities_come_on_the_way_to_those_who_watch():
+    pieces = [Piece(0, text="a", logprobs=Logprobs(space=LogprobSpace.raw, chosen=(-float(i),))) for i in (1, 2)]
+    for watched in (True, False):
+        choices = Choices((), range(1), Abort(), THINK_TAGS, 0, watched=watched)
+        chunks = [c for p in (*pieces, Piece(0, finish=Finish.eos)) for c in choices.take([News([p])])]
+        told = [c.logprobs.chosen for c in chunks if c.logprobs is not None]
+        assert told == ([(-1.0,), (-2.0,)] if watched else [])
+        assert choices.end()[0].completion.logprobs.chosen == (-1.0, -2.0)
+
+
 def test_a_token_that_ends_a_text_without_a_piece_is_learned_from_the_bill():
     says = [Piece(i % 2, text="a") for i in range(6)] + [Piece(i, finish=Finish.eos) for i in range(2)]
     choices, chunks = told(*says, usage=8)
@@ -294,6 +305,21 @@ async def test_tool_calls_survive_the_store(tmp_path):
     assert len(bodies) == 1
     assert store.pool(out.run)[0].segments[0].tool_calls[0]["function"]["name"] == "f"
     store.close()
+
+
+async def test_a_vote_counts_the_calls_that_a_server_streams():
+    given = ('{"a": 1, "b": 2}', '{"a": 3}', '{"b": 2.0, "a": 1}')
+    said = [
+        delta(i, tool_calls=[{"index": 0, "id": f"c{i}", "function": {"name": "add", "arguments": text}}])
+        for i, text in enumerate(given)
+    ]
+    ends = [delta(i, finish="tool_calls") for i in range(3)]
+    async with answering(sse(*said, *ends, bill(27))) as (url, _):
+        engine = Http(base_url=url)
+        out = await solve(PROBLEM, ToolCallBestOfN(n=3), engine, budget=Budget())
+        await engine.aclose()
+    assert out.answer == '[{"arguments":{"a":1,"b":2},"name":"add"}]'
+    assert ([v.count for v in out.votes], out.usage.output_tokens) == ([2, 1], 27)
 
 
 async def test_a_field_that_the_server_refuses_is_left_out_from_then_on():

@@ -60,6 +60,7 @@ def test_the_doctor_of_a_real_server_verifies_what_it_does(monkeypatch, capsys, 
     assert not left.value.code
     told = json.loads(capsys.readouterr().out)
     assert told["server"] == "llama.cpp"
+    assert told["version"]
     assert set(told["can"]) >= {"prefill", "logprobs", "top-logprobs", "seed", "grammar", "json-schema", "logit-bias"}
     assert "min-tokens" not in told["can"]
     rows = {row["name"]: row["verdict"] for row in told["rows"]}

@@ -12,6 +12,8 @@ from enum import StrEnum
 
 import numpy as np
 
+from thinkscale.errors import BenchError
+
 
 class Difficulty(StrEnum):
     """Bins by pass@1 itself, for models whose quantiles would all be easy."""
@@ -28,10 +30,10 @@ def absolute_difficulty(pass_at_1: float) -> Difficulty:
     """The bin of a question whose pass@1 is in [0, 1].
 
     Raises:
-        ValueError: it is not a probability.
+        BenchError: it is not a probability.
     """
     if not 0 <= pass_at_1 <= 1:
-        raise ValueError(f"a pass@1 of `{pass_at_1}` has no bin: give a number from 0 to 1")
+        raise BenchError(f"a pass@1 of `{pass_at_1}` has no bin: give a number from 0 to 1")
     if pass_at_1 >= 0.5:
         return Difficulty.easy
     return Difficulty.medium if pass_at_1 >= 0.1 else Difficulty.hard
@@ -52,10 +54,10 @@ class Quintiles:
         """The levels of a pilot, of which `measured` has one number per question, larger meaning easier.
 
         Raises:
-            ValueError: there are fewer than five questions, or one was not measured.
+            BenchError: there are fewer than five questions, or one was not measured.
         """
         if len(measured) < 5 or any(math.isnan(m) for m in measured):
-            raise ValueError(
+            raise BenchError(
                 f"five levels need a number for each of at least 5 questions, and these are {list(measured)[:8]}: "
                 f"measure more questions, or use absolute bins"
             )

@@ -1,7 +1,7 @@
 """The compute-optimal policy: the best strategy for each bin of difficulty and each budget (Snell et al. 2024).
 
-A strategy is a name, such as the spec string of a method; what it scored was measured elsewhere. Where strategies are
-scored by reward models, a strategy is a method with its reward model: the best search depends on both (Liu et al. 2025).
+A strategy is a name, such as the spec string of a method; what it scored was measured elsewhere. What search is
+best depends on the reward model that steers it (Liu et al. 2025): there a strategy is a method with its reward model.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
+
+from thinkscale.errors import BenchError
 
 B = TypeVar("B", bound=Hashable)
 Measured = Mapping[str, Sequence[float]]
@@ -53,12 +55,12 @@ class Policy(Generic[B]):
         """The strategy for a question of this bin: that of the largest budget in the table which `budget` covers.
 
         Raises:
-            ValueError: the bin is not in the table, or all its budgets are larger.
+            BenchError: the bin is not in the table, or all its budgets are larger.
         """
         covered = [c for c in self.choices if c.bin == bin and c.budget <= budget]
         if not covered:
             known = sorted({c.budget for c in self.choices if c.bin == bin})
-            raise ValueError(
+            raise BenchError(
                 f"no strategy is known for bin `{bin}` at budget `{budget:g}`: its budgets are {known}; measure more"
             )
         return max(covered, key=lambda c: c.budget).strategy
@@ -91,7 +93,7 @@ def fit_policy(table: Mapping[B, Mapping[float, Measured]], *, pilot: float, fol
         folds: two in the paper.
 
     Raises:
-        ValueError: a bin has fewer questions than folds, strategies measured on different ones, or there is no strategy.
+        BenchError: a bin has fewer questions than folds, no strategy, or strategies measured on different questions.
     """
     choices = [
         _choice(bin, budget, measured, folds) for bin, budgets in table.items() for budget, measured in budgets.items()
@@ -102,7 +104,7 @@ def fit_policy(table: Mapping[B, Mapping[float, Measured]], *, pilot: float, fol
 def _choice(bin: B, budget: float, measured: Measured, folds: int) -> Choice[B]:
     sizes = {len(accuracies) for accuracies in measured.values()}
     if len(sizes) != 1 or min(sizes) < folds or folds < 2:
-        raise ValueError(
+        raise BenchError(
             f"bin `{bin}` at budget `{budget:g}` was measured on {sorted(sizes)} questions: give every strategy the "
             f"same ones, and at least as many as the {folds} folds, which are 2 or more"
         )

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from thinkscale.errors import BenchError
+
 
 def cost(solutions: int, verifications: int, ratio: float) -> float:
     """What a point costs, in solutions: C = S·(1 + λ·V); self-consistency is V = 0.
@@ -63,11 +65,11 @@ def best_split(points: Sequence[Point], budget: float) -> Point:
     """The most accurate point that costs at most `budget`; of equals the cheapest, then the one with fewest checks.
 
     Raises:
-        ValueError: none is that cheap.
+        BenchError: none is that cheap.
     """
     within = [p for p in points if p.cost <= budget]
     if not within:
-        raise ValueError(f"none of {len(points)} points costs `{budget:g}` or less: measure cheaper ones")
+        raise BenchError(f"none of {len(points)} points costs `{budget:g}` or less: measure cheaper ones")
     return max(within, key=lambda p: (p.accuracy, -p.cost, -p.verifications))
 
 
@@ -90,12 +92,12 @@ def fit_power_law(budgets: Sequence[float], values: Sequence[float]) -> PowerLaw
     those budgets out, and say so.
 
     Raises:
-        ValueError: fewer than 4 different budgets, or a number that is not positive.
+        BenchError: fewer than 4 different budgets, or a number that is not positive.
     """
     if len(set(budgets)) < 4:
-        raise ValueError(f"a power law was asked of {len(set(budgets))} budgets: measure at least 4 different ones")
+        raise BenchError(f"a power law was asked of {len(set(budgets))} budgets: measure at least 4 different ones")
     if min(*budgets, *values) <= 0 or not all(map(math.isfinite, (*budgets, *values))):
-        raise ValueError("a power law was asked of numbers that are not all positive: leave those budgets out")
+        raise BenchError("a power law was asked of numbers that are not all positive: leave those budgets out")
     slope, intercept = np.polyfit(np.log(budgets), np.log(values), 1)
     return PowerLaw(factor=math.exp(intercept), exponent=float(slope))
 

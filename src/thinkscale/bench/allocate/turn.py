@@ -11,13 +11,14 @@ import math
 from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 
 import numpy as np
 
 from thinkscale.budget import Budget, Ledger
 from thinkscale.desk import Desk
 from thinkscale.engines.protocol import Capability, Engine
-from thinkscale.errors import EngineError
+from thinkscale.errors import BenchError, EngineError
 from thinkscale.session import Session
 from thinkscale.types import Logprobs, LogprobSpace, Problem, Usage
 
@@ -60,13 +61,13 @@ def turning_point(temperatures: Sequence[float], log_entropies: Sequence[float])
     (y(T + 2h) − 2y(T) + y(T − 2h)) / 4h² wherever both neighbours are inside.
 
     Raises:
-        ValueError: fewer than 3 temperatures, not increasing, or an entropy of 0 or not a number.
+        BenchError: fewer than 3 temperatures, not increasing, or an entropy of 0 or not a number.
     """
-    if len(temperatures) < 3 or any(a >= b for a, b in zip(temperatures, temperatures[1:], strict=False)):
-        raise ValueError(f"no turn can be found on the grid {list(temperatures)}: give 3 or more, in increasing order")
+    if len(temperatures) < 3 or any(a >= b for a, b in pairwise(temperatures)):
+        raise BenchError(f"no turn can be found on the grid {list(temperatures)}: give 3 or more, in increasing order")
     for temperature, value in zip(temperatures, log_entropies, strict=True):
         if not math.isfinite(value):
-            raise ValueError(f"the log entropy at temperature `{temperature:g}` is `{value}`: leave that one out")
+            raise BenchError(f"the log entropy at temperature `{temperature:g}` is `{value}`: leave that one out")
     slopes = np.gradient(np.asarray(log_entropies, dtype=float), temperatures)
     curvatures = [float(c) for c in np.gradient(slopes, temperatures)]
     inside = range(1, len(temperatures) - 1)
@@ -128,17 +129,15 @@ async def plan_temperature(
     Raises:
         CapabilityError: the engine gives no log-probabilities of the likeliest tokens.
         EngineError: at some temperature no sample could be drawn.
-        ValueError: there are no problems, or entropies of which `turning_point` can make nothing.
+        BenchError: there are no problems, or entropies of which `turning_point` can make nothing.
     """
     if not problems:
-        raise ValueError("a temperature was to be planned on no problems: give at least one")
+        raise BenchError("a temperature was to be planned on no problems: give at least one")
     session = await _session(llm)
     session.require(frozenset({Capability.top_logprobs}))
     asked = problems[:samples]
-    measured = []
     pilot = _Pilot(session, max(1, samples // len(asked)), max_tokens, top)
-    for temperature in grid:
-        measured.append(await pilot.entropy(asked, temperature))
+    measured = [await pilot.entropy(asked, temperature) for temperature in grid]
     logs = [math.log(h) if h > 0 else -math.inf for h in measured]
     return replace(turning_point(grid, logs), usage=pilot.usage)
 

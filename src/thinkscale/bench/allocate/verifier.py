@@ -9,6 +9,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from thinkscale.errors import BenchError
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskClass:
@@ -69,7 +71,7 @@ def expected_worth(attempts: int, tasks: Sequence[TaskClass], verifier: Verifier
     survival by the posterior, which counts it twice: its best K is the same, its values are not.
 
     Raises:
-        ValueError: fewer than one attempt, or shares that do not sum to 1.
+        BenchError: fewer than one attempt, or shares that do not sum to 1.
     """
     _check(attempts, tasks)
     return math.fsum(t.share * verifier.worth(t) * _until(attempts, t, verifier) for t in tasks)
@@ -89,7 +91,7 @@ def overall_accuracy(attempts: float, tasks: Sequence[TaskClass], verifier: Veri
         Not a number when nothing is ever accepted.
 
     Raises:
-        ValueError: fewer than one attempt, or shares that do not sum to 1.
+        BenchError: fewer than one attempt, or shares that do not sum to 1.
     """
     _check(attempts, tasks)
     taken = [(t, t.share * (1 - (1 - a) ** attempts)) for t in tasks if (a := verifier.accepted(t))]
@@ -104,12 +106,12 @@ def _until(attempts: int, task: TaskClass, verifier: Verifier) -> float:
 
 def _check(attempts: float, tasks: Sequence[TaskClass]) -> None:
     if attempts < 1:
-        raise ValueError(f"the value of `{attempts}` attempts was asked for: ask for at least 1")
+        raise BenchError(f"the value of `{attempts}` attempts was asked for: ask for at least 1")
     if abs((total := math.fsum(t.share for t in tasks)) - 1) > 1e-9:
-        raise ValueError(f"the shares of the task classes sum to `{total:g}`: make them sum to 1")
+        raise BenchError(f"the shares of the task classes sum to `{total:g}`: make them sum to 1")
 
 
 def _check_probabilities(**given: float) -> None:
     for name, value in given.items():
         if not 0 <= value <= 1:
-            raise ValueError(f"`{name}={value}` is not a probability: give a number from 0 to 1")
+            raise BenchError(f"`{name}={value}` is not a probability: give a number from 0 to 1")

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import reduce
-from operator import add
 
 from thinkscale.engines.dialects import Json, News, Piece
 from thinkscale.engines.protocol import Abort, Chunk, Completion, ThinkFormat
@@ -40,6 +38,8 @@ class Choice:
     """Text that came since it was last shown."""
     shown: int = 0
     """Tokens that were passed on."""
+    told: int = 0
+    """Pieces with log-probabilities that were passed on."""
 
     @property
     def seen(self) -> bool:
@@ -68,6 +68,11 @@ class Choice:
             self.finish, self.stop_string = Finish.stop, self.tail.stopped
         return shown
 
+    def signals(self) -> Logprobs | None:
+        """The log-probabilities that came since they were last passed on."""
+        new, self.told = self.logprobs[self.told :], len(self.logprobs)
+        return Logprobs.joined(new) if new else None
+
     def completion(self, bill: Usage = _UNBILLED) -> Completion:
         """What the choice has become; `bill` says what is known of its prompt and its thinking."""
         self.down = True
@@ -77,7 +82,7 @@ class Choice:
             finish=self.finish or Finish.aborted,
             tokens=self.tokens,
             stop_string=self.stop_string,
-            logprobs=reduce(add, self.logprobs) if self.logprobs else None,
+            logprobs=Logprobs.joined(self.logprobs) if self.logprobs else None,
             error=FILTERED if self.finish is Finish.error else None,
             tool_calls=tuple(self.calls[i] for i in sorted(self.calls)),
             usage=Usage(
@@ -136,6 +141,7 @@ class Choices:
         abort: the draws that are to end early.
         think: how thinking is written when it comes in a field of its own.
         ending: tokens that end a text on this server without a piece of their own; `None` while that is unknown.
+        watched: whether log-probabilities are passed on as they come.
     """
 
     def __init__(
@@ -145,12 +151,15 @@ class Choices:
         abort: Abort,
         think: ThinkFormat,
         ending: int | None,
+        *,
+        watched: bool = False,
     ) -> None:
         self._choices = [Choice(draw, Tail(stops), think) for draw in draws]
         self._abort = abort
         self._usage: Usage | None = None
         self._prompt = _UNBILLED
         self.ending = ending
+        self.watched = watched
         """The same as far as this reply has taught it."""
         self.miscounted = False
         """Whether the bill cannot be explained by what was counted on the way."""
@@ -204,7 +213,7 @@ class Choices:
             text = choice.show()
         complete = self._complete(choice)
         if text or new or complete is not None:
-            yield Chunk(choice.draw, text, new, complete)
+            yield Chunk(choice.draw, text, new, complete, logprobs=choice.signals() if self.watched else None)
 
     def _complete(self, choice: Choice) -> Completion | None:
         """The completion of a choice, if nothing has to be waited for."""

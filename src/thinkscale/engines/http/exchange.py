@@ -124,7 +124,8 @@ class Exchange:
             return []
         endpoint, sampling = self.endpoint, self.request.sampling
         stops = () if endpoint.habits.tells_stop else sampling.stop
-        choices = Choices(stops, draws, self.abort, endpoint.think, endpoint.ending)
+        watched = self.request.apart
+        choices = Choices(stops, draws, self.abort, endpoint.think, endpoint.ending, watched=watched)
         task = cast("asyncio.Task[None]", asyncio.current_task())
         cut = False
 
@@ -169,7 +170,10 @@ class Exchange:
                 return
             events = Events()
             async for block in reply.blocks():
-                if self._hear(events.feed(block), choices) or choices.unwanted:
+                if self._hear(events.feed(block), choices):
+                    await reply.finish()
+                    return
+                if choices.unwanted:
                     return
             if self._hear(events.end(), choices) or choices.over:
                 return

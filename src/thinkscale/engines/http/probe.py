@@ -73,6 +73,21 @@ async def probe(engine: Http) -> AsyncIterator[Finding]:
         yield await _judge(engine, path, body)
 
 
+_VERSIONS = (("version", "version"), ("server_info", "version"), ("props", "build_info"), ("api/version", "version"))
+
+
+async def version_of(engine: Http) -> str:
+    """The version that the server gives itself; empty where it gives none."""
+    for path, name in _VERSIONS:
+        try:
+            told = await engine.transport.get(path, root=True)
+        except EngineError:
+            continue
+        if isinstance(told, Mapping) and isinstance(version := told.get(name), str):
+            return version
+    return ""
+
+
 async def _tried(look, engine: Http, whole: str) -> Finding:  # type: ignore[no-untyped-def]  # noqa: ANN001
     try:
         found: Finding = await look(engine, whole)

@@ -141,6 +141,13 @@ class Draw:
             self.finish = Finish.length
         return news
 
+    def latest(self, vocabulary: int) -> Logprobs | None:
+        """Signals of the token that was sampled last, for those who watch."""
+        request = self.job.request
+        if not request.apart or request.sampling.logprobs is None:
+            return None
+        return pack(self.signals[-1:], request.sampling, request.sampling.logprob_space, vocabulary)
+
     def complete(self, speller: Speller, vocabulary: int) -> tuple[str, Completion]:
         """The text still held back, and the completion."""
         rest = self.tail.finish()
@@ -179,6 +186,7 @@ def pack(signals: Sequence[Signals], sampling: Sampling, space: LogprobSpace, vo
         mean_logit=tuple(s.mean for s in signals),
         vocab=vocabulary if whole else 0,
         top=tuple(s.top for s in signals) if sampling.logprobs else (),
+        entropy=tuple(s.entropy for s in signals),
     )
 
 

@@ -39,17 +39,27 @@ class Model:
                 self._weights = Weights(self.header.path)
             return self._weights
 
-    @cached_property
+    @property
     def speller(self) -> Speller:
-        """The vocabulary's spellings."""
-        return Speller(self.weights)
+        """The vocabulary's spellings; refused, as `weights` are, once the model is closed."""
+        return self._open()[0]
+
+    @property
+    def prompts(self) -> Prompts:
+        """The chat template and tokenizer; refused once the model is closed."""
+        return self._open()[1]
+
+    def _open(self) -> tuple[Speller, Prompts]:
+        # Freed weights must not be read: the runtime would end the process.
+        _ = self.weights
+        return self._reading
 
     @cached_property
-    def prompts(self) -> Prompts:
-        """The chat template and tokenizer."""
-        spell, weights = self.speller.spell, self.weights
-        bos, eos = (spell([token]) if token >= 0 else "" for token in (weights.bos, weights.eos))
-        return Prompts(weights, self.speller, jinja(self.header.template, bos=bos, eos=eos))
+    def _reading(self) -> tuple[Speller, Prompts]:
+        weights = self.weights
+        speller = Speller(weights)
+        bos, eos = (speller.spell([token]) if token >= 0 else "" for token in (weights.bos, weights.eos))
+        return speller, Prompts(weights, speller, jinja(self.header.template, bos=bos, eos=eos))
 
     def close(self) -> None:
         """Free the weights; contexts on them must be closed before."""

@@ -8,6 +8,7 @@ share their settings are treated together. It knows nothing of sequences, texts 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -53,9 +54,10 @@ class Signals:
     chosen: float
     logsumexp: float
     mean: float
+    entropy: float
     top: tuple[tuple[int, float], ...] = ()
     survivors: int = 0
-    """Tokens behind `mean`."""
+    """Tokens behind `mean` and `entropy`."""
 
 
 @dataclass(slots=True)
@@ -74,6 +76,7 @@ class Sampler:
         self._blocks = -(-vocabulary // BLOCK)
         self._scratch = np.zeros((1, self._blocks * BLOCK), np.float32)
         self._biased = np.zeros((1, vocabulary), np.float32)
+        self._depth = np.zeros(vocabulary, np.float32)
 
     def draw(
         self,
@@ -108,8 +111,26 @@ class Sampler:
         return drawn
 
     def moments(self, logits: Floats, tokens: Sequence[int], top: int = 0) -> list[Signals]:
-        """Raw log-probabilities of given tokens, one per row."""
-        return _signals(logits, self._logsumexp(logits), tokens, top)
+        """Raw log-probabilities and moments of given tokens, one per row."""
+        # Row by row, so that a row is still in the cache when its moments are taken.
+        with np.errstate(invalid="ignore"):
+            return [self._signals(row, token, top) for row, token in zip(logits, tokens, strict=True)]
+
+    def _signals(self, z: Floats, token: int, top: int) -> Signals:
+        """Moments of one row, and what it says of a token."""
+        weights, highest = self._weights(z[None], 1.0)[0, : self.vocabulary], z.max()
+        whole = float(weights.sum(dtype=np.float32))
+        if not whole > 0:
+            return Signals(-math.inf, -math.inf, -math.inf, 0.0, (), len(z))
+        # H = log Σ w − Σ w·(z − max z) / Σ w. An impossible token adds nothing, while 0 · −∞ would be no number.
+        depth = np.subtract(z, highest, out=self._depth)
+        energy = float(weights @ depth)
+        if not math.isfinite(energy):
+            energy = float(weights @ np.where(weights > 0, depth, 0.0))
+        total = math.log(whole) + float(highest)
+        best = _likeliest(z, total, top) if top else ()
+        entropy = max(0.0, math.log(whole) - energy / whole)
+        return Signals(float(z[token]) - total, total, float(z.mean(dtype=np.float32)), entropy, best, len(z))
 
     def _with_bias(self, logits: Floats, rule: Rule) -> Floats:
         if not rule.bias:
@@ -149,12 +170,6 @@ class Sampler:
             np.exp(out, out=out)
         return self._scratch[:rows]
 
-    def _logsumexp(self, z: Floats) -> Doubles:
-        weights = self._weights(z, 1.0)
-        with np.errstate(divide="ignore"):
-            sums: Doubles = np.log(weights.sum(axis=1, dtype=np.float32).astype(np.float64)) + z.max(axis=1)
-        return sums
-
     def _cut(self, weights: Floats, rule: Rule, uniform: float) -> int:
         ids = survivors(weights, rule, self._blocks)
         cumulative = weights[ids].cumsum(dtype=np.float64)
@@ -186,9 +201,11 @@ class Sampler:
         scaled = z[kept].astype(np.float64) / temperature
         highest = scaled.max()
         total = float(highest + np.log(np.exp(scaled - highest).sum()))
+        log_p = scaled - total
         best = np.argsort(-scaled, kind="stable")[: rule.logprobs or 0]
-        top = tuple((int(kept[i]), float(scaled[i] - total)) for i in best)
-        return Signals(float(z[token]) / temperature - total, total, float(scaled.mean()), top, len(kept))
+        top = tuple((int(kept[i]), float(log_p[i])) for i in best)
+        entropy = max(0.0, -float(np.exp(log_p) @ log_p))
+        return Signals(float(z[token]) / temperature - total, total, float(scaled.mean()), entropy, top, len(kept))
 
 
 def _invert(weights: Floats, blocks: Doubles, uniform: float) -> int:
@@ -241,22 +258,6 @@ def _floor(weights: Floats, rule: Rule, blocks: int) -> Ids:
         peaks = weights.reshape(blocks, BLOCK).max(axis=1)
         bound = max(bound, float(np.partition(peaks, blocks - rule.top_k)[blocks - rule.top_k]))
     return np.flatnonzero(weights >= np.float32(bound))
-
-
-def _signals(logits: Floats, total: Doubles, tokens: Sequence[int], top: int) -> list[Signals]:
-    rows, vocabulary = logits.shape
-    chosen = logits[np.arange(rows), np.asarray(tokens)].astype(np.float64) - total
-    means = logits.mean(axis=1, dtype=np.float32)
-    return [
-        Signals(
-            float(chosen[row]),
-            float(total[row]),
-            float(means[row]),
-            _likeliest(logits[row], float(total[row]), top) if top else (),
-            vocabulary,
-        )
-        for row in range(rows)
-    ]
 
 
 def _likeliest(z: Floats, total: float, k: int) -> tuple[tuple[int, float], ...]:

@@ -236,7 +236,7 @@ class Scheduler:
             for draw, one in zip(members, found, strict=True):
                 news = draw.take(one, self._model.speller, self._ends)
                 if draw.finish is Finish.open:
-                    self._post(draw.job, Chunk(draw.index, news, 1))
+                    self._post(draw.job, Chunk(draw.index, news, 1, logprobs=draw.latest(self._sampler.vocabulary)))
                 else:
                     self._end([draw], draw.finish, news, 0 if draw.finish is Finish.error else 1)
 

@@ -22,7 +22,7 @@ from thinkscale.engines.transformers.runtime import Runtime
 from thinkscale.engines.transformers.sampling import NOTHING, Signals, draw, pack, processed, signals
 from thinkscale.engines.transformers.worker import Job
 from thinkscale.errors import CapabilityError, ContextError, EngineError
-from thinkscale.types import Finish, LogprobSpace, Usage
+from thinkscale.types import Finish, Logprobs, LogprobSpace, Usage
 
 if TYPE_CHECKING:
     from transformers import Cache
@@ -217,7 +217,15 @@ class Generation:
         elif len(one.tokens) >= self._limit:
             self._end([one], Finish.length, news, 1)
         else:
-            self._job.news.append(Chunk(one.index, news, 1))
+            self._job.news.append(Chunk(one.index, news, 1, logprobs=self._packed([said]) if said else None))
+
+    def _packed(self, said: Sequence[Signals]) -> Logprobs | None:
+        """Signals of the latest token, for those who watch."""
+        request = self._job.request
+        if not request.apart:
+            return None
+        size = self._runtime.vocabulary.vocab_size
+        return pack(said, request.sampling.logprob_space, size, request.sampling.logprobs or 0)
 
     def _select(self, cache: Cache, rows: Sequence[int]) -> None:
         """Make `rows` of a cache its rows; a row may be taken more than once."""

@@ -26,8 +26,9 @@ class Signals:
     chosen: float
     logsumexp: float
     mean: float
+    entropy: float
     survivors: int
-    """Tokens behind `mean`."""
+    """Tokens behind `mean` and `entropy`."""
     top: tuple[tuple[int, float], ...] = ()
 
 
@@ -100,10 +101,12 @@ def signals(z: Tensor, tokens: Sequence[int], top: int) -> list[Signals]:
     means = torch.where(alive, z, 0.0).sum(1) / counts.clamp(min=1)
     ids = torch.tensor([max(t, 0) for t in tokens], device=z.device)
     chosen = z.gather(1, ids[:, None]).squeeze(1) - total
-    numbers = torch.stack([chosen, total, means], 1).tolist()
+    log_p = torch.where(alive, z - total[:, None], 0.0)
+    entropy = -torch.where(alive, log_p.exp() * log_p, 0.0).sum(1)
+    numbers = torch.stack([chosen, total, means, entropy], 1).tolist()
     return [
-        Signals(chosen=log_p, logsumexp=whole, mean=mean, survivors=survivors, top=best)
-        for (log_p, whole, mean), survivors, best in zip(
+        Signals(chosen=said, logsumexp=whole, mean=mean, entropy=spread, survivors=survivors, top=best)
+        for (said, whole, mean, spread), survivors, best in zip(
             numbers, counts.tolist(), _likeliest(z, total, counts, top), strict=True
         )
     ]
@@ -129,4 +132,5 @@ def pack(found: Sequence[Signals], space: LogprobSpace, vocabulary: int, top: in
         mean_logit=tuple(s.mean for s in found),
         vocab=vocabulary if whole else 0,
         top=tuple(s.top for s in found) if top else (),
+        entropy=tuple(s.entropy for s in found),
     )

@@ -67,7 +67,7 @@ class Vllm:
             "enable_prefix_caching": True,
             "disable_log_stats": True,
         }
-        can = GENERATES - {Capability.token_moments}
+        can = GENERATES - {Capability.token_moments, Capability.token_entropy}
         if reasoning_parser:
             can |= {Capability.thinking_budget}
         self._capabilities = Capabilities(

@@ -65,7 +65,7 @@ class Draw:
         self.text += delta.text
         self.ids += delta.token_ids
         self.places += delta.logprobs or ()
-        chunk = partial(Chunk, self.index, delta.text, len(delta.token_ids))
+        chunk = partial(Chunk, self.index, delta.text, len(delta.token_ids), logprobs=self._latest(delta))
         if delta.finish_reason is None:
             return chunk()
         finish = _finish(delta)
@@ -76,6 +76,14 @@ class Draw:
         return chunk(
             completion=self.end(finish, stop_string=str(stop) if stop else None, cached=news.num_cached_tokens)
         )
+
+    def _latest(self, delta: Delta) -> Logprobs | None:
+        """Signals of what was just drawn, for those who watch."""
+        request = self.plan.request
+        if not request.apart or request.sampling.logprobs is None:
+            return None
+        sampling = request.sampling
+        return signals(delta.logprobs or (), delta.token_ids, sampling.logprobs or 0, sampling.logprob_space)
 
     def end(self, finish: Finish, *, stop_string: str | None = None, cached: int | None = None) -> Completion:
         """The completion of what there is."""

@@ -1,0 +1,124 @@
+"""A grid of methods over a task: every method answers every problem, graded and accounted for.
+
+Draws are shared through the store: methods that ask for the same draw get the same draw, each is charged what it
+needed, and an experiment that was interrupted continues where it stopped. It knows no statistics.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from thinkscale.bench.majority import Votes, votes_of
+from thinkscale.bench.tasks import Item
+from thinkscale.budget import Budget
+from thinkscale.desk import Desk
+from thinkscale.door import needs_of, solve
+from thinkscale.engines.protocol import Capability, Engine
+from thinkscale.session import Method
+from thinkscale.store import Store
+from thinkscale.types import Finish, Sampling, Trace
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """What one method did on one problem."""
+
+    item: str
+    answer: str | None
+    right: bool
+    calls: int
+    tokens: int
+    """Generated tokens that the method needed, drawn or found in the store."""
+    seconds: float
+    """Time on the wall; near 0 where draws were found in the store."""
+    stopped: str
+    run: str
+    votes: Votes | None = None
+    """How all attempts fall into classes, for the baseline."""
+    drawn: int = 0
+    """Tokens of all attempts that `votes` counts."""
+    gold: tuple[str, ...] = ()
+    credits: Mapping[str, float] = field(default_factory=dict)
+    """Worth of each answer's key."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """Everything about an experiment but its methods."""
+
+    engine: Engine
+    roles: dict[str, Engine]
+    store: Store | None
+    budget: Budget = field(default_factory=Budget)
+    seed: int = 0
+    max_tokens: int = 512
+    concurrency: int | None = None
+    """Draws of one problem in flight at once."""
+    jobs: int = 1
+    """Problems in flight at once."""
+
+
+async def run_method(
+    method: Method, items: Sequence[Item], plan: Plan, *, logprobs: int | None, heard: Callable[[Result], None]
+) -> list[Result]:
+    """One method over all problems; `heard` is told every result as it comes.
+
+    Args:
+        method: as a user would construct it.
+        items: the problems.
+        plan: engine, store and limits.
+        logprobs: asked for with every draw, so that methods with different needs share their draws.
+        heard: told of every result, in the order in which problems are finished.
+    """
+    places = asyncio.Semaphore(plan.jobs)
+
+    async def one(item: Item) -> Result:
+        async with places:
+            result = await _graded(method, item, plan, logprobs)
+        heard(result)
+        return result
+
+    async with asyncio.TaskGroup() as tasks:
+        begun = [tasks.create_task(one(item)) for item in items]
+    return [task.result() for task in begun]
+
+
+def logprobs_for(methods: Sequence[Method]) -> int | None:
+    """The log-probabilities that all methods together need."""
+    return 0 if any(Capability.logprobs in needs_of(method) for method in methods) else None
+
+
+async def _graded(method: Method, item: Item, plan: Plan, logprobs: int | None) -> Result:
+    outcome = await solve(
+        item.problem,
+        method,
+        plan.engine,
+        budget=plan.budget,
+        desk=Desk(seed=plan.seed, concurrency=plan.concurrency, roles=plan.roles, frugal=True),
+        sampling=Sampling(max_tokens=plan.max_tokens, logprobs=logprobs),
+        store=plan.store,
+    )
+    attempts = [t for t in outcome.traces if t.finish is not Finish.aborted]
+    credits = await _credits(attempts, item)
+    keys = [t.answer.key if t.answer else None for t in attempts]
+    return Result(
+        item=item.id,
+        answer=outcome.answer,
+        right=await item.right(outcome.answer),
+        calls=outcome.usage.calls,
+        tokens=outcome.usage.output_tokens,
+        seconds=outcome.usage.seconds,
+        stopped=outcome.stopped.value,
+        run=outcome.run,
+        votes=votes_of(keys, [credits[k] if k else 0.0 for k in keys]),
+        drawn=sum(t.tokens for t in attempts),
+        gold=item.gold,
+        credits=credits,
+    )
+
+
+async def _credits(attempts: Sequence[Trace], item: Item) -> dict[str, float]:
+    texts = {t.answer.key: t.answer.text for t in reversed(attempts) if t.answer}
+    return {key: float(await item.right(text)) for key, text in texts.items()}

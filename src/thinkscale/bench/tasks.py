@@ -1,0 +1,164 @@
+"""Problems with their reference answers: read from files, asked with an instruction, graded by meaning.
+
+This is the only place where a reference answer stands beside a problem. What a method gets is the `Problem` alone.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+from thinkscale.answers import canonical, extract, same
+from thinkscale.errors import BenchError
+from thinkscale.registry import nearest
+from thinkscale.types import AnswerKind, Message, Problem
+
+MATH = "\nThink step by step, then end with `The answer is <answer>.`"
+CHOICE = "\nThink step by step, then end with `The answer is (<letter>).`"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """A named set of problems, and how it is asked."""
+
+    file: str
+    """Below the data folder."""
+    instruction: str = MATH
+    kind: AnswerKind = AnswerKind.math
+    about: str = ""
+
+
+TASKS: Mapping[str, Task] = {
+    "gsm8k": Task(file="problems/gsm8k_test.jsonl.gz", about="1,319 word problems of grade school"),
+    "math500": Task(file="problems/math500.jsonl.gz", about="500 competition problems of MATH"),
+    "aime2024": Task(file="problems/aime2024.jsonl.gz", about="30 competition problems"),
+    "aime2025": Task(file="problems/aime2025.jsonl.gz", about="30 competition problems"),
+    "amc23": Task(file="problems/amc23.jsonl.gz", about="40 competition problems"),
+    "olympiadbench": Task(file="problems/olympiadbench_en_math.jsonl.gz", about="675 olympiad problems"),
+    "minerva": Task(file="problems/minerva_math_ocw.jsonl.gz", about="272 problems of university courses"),
+    "bbh": Task(
+        file="problems/bbh_8tasks.jsonl.gz", instruction=CHOICE, kind=AnswerKind.auto, about="2,000 reasoning problems"
+    ),
+    "toy": Task(
+        file="recorded/smollm2_toy_n32_logprobs.jsonl.gz",
+        instruction="",
+        about="48 one- and two-step word problems, after four worked examples",
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Item:
+    """One problem, and what counts as right."""
+
+    id: str
+    problem: Problem
+    gold: tuple[str, ...]
+    """Reference answers; several stand for one answer of several parts."""
+    tolerance: float | None = None
+    """How far a number may be off."""
+
+    async def right(self, answer: str | None) -> bool:
+        """Whether an answer means the same as the reference."""
+        if answer is None or not self.gold:
+            return False
+        if self.tolerance is not None and (gap := _gap(self.gold[0], answer)) is not None:
+            return gap <= self.tolerance
+        return await same(", ".join(self.gold), answer, self.problem.answer_kind)
+
+
+def data_folder() -> Path:
+    """Where the problem files are: `THINKSCALE_DATA`, or `../shared/data`."""
+    return Path(os.environ.get("THINKSCALE_DATA", "../shared/data"))
+
+
+def load(task: str, limit: int | None = None) -> list[Item]:
+    """The first problems of a task, or of a file of JSON lines with `question` and `gold`.
+
+    Raises:
+        BenchError: neither a task nor a file is called so, or the data are absent.
+    """
+    known = TASKS.get(task)
+    path = data_folder() / known.file if known else Path(task)
+    if not path.is_file():
+        if known:
+            raise BenchError(f"there is no `{path}`: set THINKSCALE_DATA to the folder that has `{known.file}`")
+        raise BenchError(f"no task and no file is called `{task}`{nearest(task, [*TASKS])}")
+    rows = list(_rows(path, limit))
+    if task == "toy":
+        return _toy(rows)
+    return [_item(row, number, known or Task(file=task, kind=AnswerKind.auto)) for number, row in enumerate(rows)]
+
+
+def _rows(path: Path, limit: int | None) -> Iterator[Mapping[str, object]]:
+    read = gzip.open if path.suffix == ".gz" else open
+    with read(path, "rt", encoding="utf-8") as lines:
+        for number, line in enumerate(lines, 1):
+            if limit is not None and number > limit:
+                return
+            try:
+                row = json.loads(line)
+            except ValueError as error:
+                raise BenchError(f"line {number} of `{path}` is no JSON ({error}): give one object per line") from None
+            if not isinstance(row, dict) or "question" not in row or "gold" not in row:
+                raise BenchError(f"line {number} of `{path}` has no `question` and `gold`: this task cannot be graded")
+            yield row
+
+
+def _item(row: Mapping[str, object], number: int, task: Task) -> Item:
+    question, unit = str(row["question"]), row.get("unit")
+    told = f"{question}\nGive the answer in {unit}." if unit else question
+    error = row.get("error")
+    return Item(
+        id=str(row.get("question_id", number)),
+        problem=Problem(
+            id=str(row.get("question_id", number)),
+            messages=(Message("user", told + task.instruction),),
+            answer_kind=task.kind,
+        ),
+        gold=_golds(row["gold"]),
+        tolerance=float(str(error)) if error else None,
+    )
+
+
+def _toy(rows: Sequence[Mapping[str, object]]) -> list[Item]:
+    """The word problems of the recorded set, its worked examples put as earlier turns of a chat."""
+    shots = [turn.split("\nAnswer:") for turn in str(rows[0]["prompt"]).split("Question:")[1:-1]] if rows else []
+    examples = tuple(
+        Message(role, text.strip()) for shot in shots for role, text in zip(("user", "assistant"), shot, strict=True)
+    )
+    return [
+        Item(
+            id=str(row["question_id"]),
+            problem=Problem(
+                id=str(row["question_id"]),
+                messages=(*examples, Message("user", str(row["question"]))),
+                answer_kind=AnswerKind.math,
+            ),
+            gold=_golds(row["gold"]),
+        )
+        for row in rows
+    ]
+
+
+def _golds(gold: object) -> tuple[str, ...]:
+    return tuple(map(str, gold)) if isinstance(gold, list) else (str(gold),)
+
+
+def _gap(gold: str, answer: str) -> float | None:
+    """The distance of two numbers; `None` where one is none."""
+    numbers = [_number(text) for text in (gold, answer)]
+    return None if None in numbers else float(abs(numbers[0] - numbers[1]))  # type: ignore[operator]
+
+
+def _number(text: str) -> Fraction | None:
+    found = extract(text, AnswerKind.math)
+    try:
+        return Fraction(found.key if found else canonical(text))
+    except (ValueError, ZeroDivisionError):
+        return None

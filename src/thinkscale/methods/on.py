@@ -1,0 +1,47 @@
+"""A method on the engine of a role: what a level of a cascade is, or an attempt by another model."""
+
+from __future__ import annotations
+
+from dataclasses import field
+from typing import cast
+
+from thinkscale.budget import Cost
+from thinkscale.registry import parse, spec
+from thinkscale.selection import Selector
+from thinkscale.selection.majority import Majority
+from thinkscale.session import Method, Session
+from thinkscale.types import Outcome, Problem
+
+
+def _single() -> Method:
+    return cast(Method, parse("single", "method"))
+
+
+@spec
+class On:
+    """Run a method on the engine that plays a role, on the same account."""
+
+    role: str = "main"
+    """Name of the role, as in `--model small.gguf,large=…`; `main` is the model itself."""
+    method: Method = field(default_factory=_single)
+
+    @property
+    def roles(self) -> frozenset[str]:
+        """The role that somebody has to play."""
+        return frozenset({self.role})
+
+    @property
+    def select(self) -> Selector:
+        """The method's own rule."""
+        return getattr(self.method, "select", Majority())
+
+    async def solve(self, problem: Problem, llm: Session) -> Outcome:
+        """The method's own outcome."""
+        other = llm.role(self.role)
+        outcome = await self.method.solve(problem, other)
+        llm.enough |= other.enough
+        return outcome
+
+    def ceiling(self, cap: int) -> Cost:
+        """That of the method."""
+        return self.method.ceiling(cap)

@@ -1,0 +1,82 @@
+"""Universal self-consistency (Chen et al. 2023): the model sees all its responses and names the most consistent one."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Sequence
+
+from thinkscale.budget import Cost
+from thinkscale.registry import at_least, spec
+from thinkscale.scorers import shown
+from thinkscale.selection import Selector
+from thinkscale.selection.best import Best
+from thinkscale.session import Method, Session, attempt_ceiling
+from thinkscale.types import Finish, Outcome, Problem, Score
+
+_KIND = "universal-self-consistency"
+_CHOICE = re.compile(r"response\W{1,4}(\d{1,9})", re.IGNORECASE)
+_UNHEARD = (Finish.error, Finish.aborted, Finish.budget)
+
+
+@spec
+class UniversalSelfConsistency:
+    """Sample n attempts, show them all to the same model, and return the one that it finds the most consistent.
+
+    For open answers: where answers can be compared, the plain vote is better. The order in which attempts are shown is
+    drawn anew for every problem. A choice that cannot be read is the first attempt; where the chosen one has no answer,
+    the first that has one is returned; where the budget ends before the choice, the vote decides.
+    """
+
+    n: int = 8
+    """Attempts, at least 1; one prompt has to hold all of them."""
+    temperature: float = 0.8
+    """Of the attempts; the choice is greedy."""
+    max_tokens: int | None = None
+    """Tokens that the choice may take; the session's cap when `none`."""
+    by: Method | None = None
+    """Draw each attempt through this method instead of by one call."""
+
+    def __post_init__(self) -> None:
+        at_least(1, n=self.n, max_tokens=self.max_tokens)
+
+    @property
+    def select(self) -> Selector:
+        """The chosen attempt, or the first with an answer where that has none; the vote where nothing was chosen."""
+        return Best(kind=_KIND)
+
+    async def solve(self, problem: Problem, llm: Session) -> Outcome:
+        """Sample, shuffle, ask for a choice, undo the shuffle."""
+        traces = await llm.sample(problem, self.n, by=self.by, temperature=self.temperature)
+        texts = {i: "".join(s.text for s in shown(t, llm.capabilities.think).segments) for i, t in enumerate(traces)}
+        order = [i for i, text in texts.items() if text]
+        random.Random(llm.seed(problem, "order")).shuffle(order)
+        fields = {"question": problem.question, "responses": listed([texts[i] for i in order]), "n": len(order)}
+        asked = [fields] if len(order) > 1 else []
+        replies = await llm.ask_each("universal_self_consistency", asked, temperature=0.0, max_tokens=self.max_tokens)
+        if replies and replies[0].finish not in _UNHEARD:
+            best = chosen(replies[0].text, order)
+            traces = [t.scored(Score(value=float(i == best), kind=_KIND)) for i, t in enumerate(traces)]
+        elif asked:
+            llm.warn("no response was chosen, because the choice was not made or not finished: the vote decided")
+        return Outcome.of(self.select(traces), traces)
+
+    def ceiling(self, cap: int) -> Cost:
+        """All n attempts and one choice."""
+        return attempt_ceiling(self.by, cap) * self.n + Cost(tokens=self.max_tokens or cap, calls=1)
+
+
+def listed(texts: Sequence[str]) -> str:
+    """The responses under their numbers, from 1."""
+    return "\n\n".join(f"Response {i}:\n{text}" for i, text in enumerate(texts, start=1))
+
+
+def chosen(reply: str, order: Sequence[int]) -> int:
+    """Which attempt a reply chooses, when attempt `order[i]` was shown as response i + 1; the first without a choice.
+
+    >>> chosen("Not Response 2; the most consistent is Response 3.", order=[0, 1, 2, 3])
+    2
+    """
+    numbers = _CHOICE.findall(reply)
+    place = int(numbers[-1]) if numbers else 0
+    return order[place - 1] if 1 <= place <= len(order) else min(order)

@@ -1,0 +1,45 @@
+"""Marker words (J. Wang et al. 2025, "Think deep, think fast"): how often an attempt uses the words of a list."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from thinkscale.errors import SpecError
+from thinkscale.lexicons import phrases
+from thinkscale.registry import spec
+from thinkscale.scorers import UNJUDGED, said_phrases
+from thinkscale.session import Session
+from thinkscale.types import Problem, Score, Trace
+
+
+@spec
+class Markers:
+    """Minus the number of marker phrases per 1,000 sampled tokens, or plus it with `prefer="most"`.
+
+    The paper finds correct answers of reasoning models to hedge and turn back less, and to use more discourse markers.
+    Its lists are not public: these are our own, and `words` takes others.
+    """
+
+    lexicon: str = "hedging-1"
+    """`hedging-1`, `thinking-1`, `discourse-1` or `verification-1`; the number is that of the list's version."""
+    words: tuple[str, ...] = ()
+    """Phrases to count instead, whatever their case."""
+    prefer: str = "fewest"
+    """`fewest` or `most`."""
+
+    def __post_init__(self) -> None:
+        phrases(self.lexicon)
+        if not all(word.strip() for word in self.words):
+            raise SpecError("`words` holds an empty phrase: it would be found everywhere")
+        if self.prefer not in ("fewest", "most"):
+            raise SpecError(f"`prefer={self.prefer}` must be `fewest` or `most`")
+
+    async def score(self, problem: Problem, traces: Sequence[Trace], llm: Session) -> list[Score]:
+        """One score per trace, in phrases per 1,000 tokens."""
+        return [Score(value=self._rate(t), kind="markers") for t in traces]
+
+    def _rate(self, trace: Trace) -> float:
+        if not trace.tokens:
+            return UNJUDGED
+        found = said_phrases(trace, self.words or phrases(self.lexicon))
+        return (-1 if self.prefer == "fewest" else 1) * 1000 * found / trace.tokens

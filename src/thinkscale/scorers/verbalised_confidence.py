@@ -1,0 +1,58 @@
+"""Confidence in words (Lin et al. 2022): the model is asked how sure it is, from 0 to 100."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from thinkscale.budget import Cost
+from thinkscale.registry import at_least, spec
+from thinkscale.scorers import UNJUDGED, shown
+from thinkscale.session import Session
+from thinkscale.types import Finish, Problem, Score, Trace
+
+_OUT_OF = re.compile(r"\s*(?:/|out of)\s*100\b")
+_NUMBER = re.compile(r"(?<![\w.])-?\d+(?:\.\d+)?(?![\w.]*\d)")
+_UNFINISHED = re.compile(r"[\d.]+\Z")
+
+
+@spec
+class VerbalisedConfidence:
+    """The last number of the reply to "how sure are you?", as a share of 100; equal attempts are asked about once.
+
+    Expect overconfidence: as a way to select it is far below a plain vote in every published comparison.
+    """
+
+    max_tokens: int = 64
+    """Cap of one reply."""
+
+    def __post_init__(self) -> None:
+        at_least(1, max_tokens=self.max_tokens)
+
+    async def score(self, problem: Problem, traces: Sequence[Trace], llm: Session) -> list[Score]:
+        """One score per trace, in [0, 1]; minus infinity where there is nothing to judge or no number in the reply."""
+        texts = [shown(t, llm.capabilities.think).text for t in traces]
+        in_order = sorted(zip(traces, texts, strict=True), key=lambda it: it[0].path)
+        different = [text for text in dict.fromkeys(text for _, text in in_order) if text]
+        fields = [{"question": problem.question, "attempt": text} for text in different]
+        replies = await llm.ask_each("verbalised_confidence", fields, max_tokens=self.max_tokens, temperature=0.0)
+        failed = next((r.error for r in replies if r.finish is Finish.error), None)
+        if failed:
+            llm.warn(f"an answer could not be judged: {failed}")
+        # What the budget does not reach is at the end.
+        heard = {text: _confidence(reply, llm) for text, reply in zip(different, replies, strict=False)}
+        return [Score(value=heard.get(text, UNJUDGED), kind="verbalised-confidence") for text in texts]
+
+    def ceiling(self, cap: int) -> Cost:
+        """Of one trace: a reply."""
+        return Cost(tokens=self.max_tokens, calls=1)
+
+
+def _confidence(reply: Trace, llm: Session) -> float:
+    """The last number from 0 to 100 of a reply, as a share; a number in which the reply was cut off is none."""
+    text = llm.think.split(reply.text)[1]
+    if reply.finish not in (Finish.eos, Finish.stop):
+        text = _UNFINISHED.sub("", text)
+    numbers = _NUMBER.findall(_OUT_OF.sub("", text))
+    share = float(numbers[-1]) / 100 if numbers else UNJUDGED
+    return share if 0 <= share <= 1 else UNJUDGED

@@ -1,0 +1,43 @@
+"""Borda voting: votes weighed by the rank of their score (Kang et al. 2025, self-certainty)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from thinkscale.registry import at_least, spec
+from thinkscale.selection.ballots import FloatArray, IntArray
+from thinkscale.selection.readings import last_score
+from thinkscale.selection.voting import Voting, check_policy
+from thinkscale.types import Trace
+
+
+@spec
+class Borda(Voting):
+    """A vote of rank r among N weighs (N − r + 1)^p, rank 1 being the highest score.
+
+    p = 0 is the majority and a large p the highest score. The default is that of the paper's code; its tuned values are
+    0.3 for N ≤ 16 and 1.2 for N ≥ 32. Equal scores share the better rank. An attempt without an answer has no rank,
+    where the released code lets it hold one.
+    """
+
+    p: float = 0.5
+    """At least 0."""
+    kind: str = ""
+    """Name of the scorer whose values are ranked; the latest one's when empty."""
+
+    def __post_init__(self) -> None:
+        check_policy(self)
+        at_least(0, p=self.p)
+
+    @property
+    def ranked(self) -> bool:
+        """By rank and nothing else."""
+        return True
+
+    def read(self, trace: Trace) -> float:
+        """The score."""
+        return last_score(trace, self.kind)
+
+    def weigh(self, scores: FloatArray, standing: IntArray, voters: IntArray) -> FloatArray:
+        """A power of the standing, which is N − r + 1."""
+        return np.power(standing.astype(np.float64), self.p)

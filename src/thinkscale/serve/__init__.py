@@ -1,0 +1,1 @@
+"""The gateway: an OpenAI-compatible server that puts every method behind the API that clients already speak."""

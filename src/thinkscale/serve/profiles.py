@@ -1,0 +1,221 @@
+"""From `Asked` to `Order`: which model, method, budget and seed a request runs with.
+
+A model's name is that of an upstream model, of a profile, or either with `+` and the spec of a method behind it. It
+decides and reads no wire format; nothing is spent here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import lru_cache
+from typing import cast
+
+from thinkscale.budget import Budget
+from thinkscale.engines.protocol import Capability, Engine
+from thinkscale.errors import ServeError, SettingsError, SpecError, ThinkscaleError
+from thinkscale.identity import digest, prompt_name, sampling_name
+from thinkscale.launch import roles_of
+from thinkscale.methods.single import Single
+from thinkscale.registry import nearest, parse
+from thinkscale.serve.asking import tighter
+from thinkscale.serve.features import require_carried
+from thinkscale.serve.fitting import EFFORTS, REPLACED, scaled, suited
+from thinkscale.serve.passthrough import Passthrough
+from thinkscale.serve.records import Api, Asked, Order
+from thinkscale.session import Method
+from thinkscale.settings import Profile
+from thinkscale.types import Sampling
+
+SEEDS = 2**63 - 1
+MOST_CALLS = 1024
+"""Most calls that one request may lead to."""
+
+
+class Menu:
+    """What can be asked for, and what is run when it is.
+
+    Args:
+        engines: the upstream models by name; the first is the one of profiles that name none. Open ones, because
+            whether log-probabilities can be had is looked up.
+        profiles: by name; they are listed as models.
+        plain: for completions, engines by the same names that continue a text without a chat template; where there is
+            none, the prompt is put as a user's message.
+        roles: engines that methods draw on by name, such as `judge`.
+        method: spec of the method of a request that names none; `single` is the model as it is.
+        max_tokens: cap of one call where neither the request nor the profile names one.
+        most_calls: more than these is refused.
+        created: when, in seconds since 1970, for the list of models.
+
+    Raises:
+        SettingsError: a profile has the name of a model, or names a model, method or budget that is none.
+    """
+
+    def __init__(
+        self,
+        engines: Mapping[str, Engine],
+        profiles: Mapping[str, Profile] | None = None,
+        *,
+        plain: Mapping[str, Engine] | None = None,
+        roles: Mapping[str, Engine] | None = None,
+        method: str = "single",
+        max_tokens: int | None = None,
+        most_calls: int = MOST_CALLS,
+        created: int = 0,
+    ) -> None:
+        if not engines:
+            raise SettingsError("the menu has no model: name one with `--upstream` or `--model`")
+        self._engines, self._plain, self._roles = dict(engines), dict(plain or {}), dict(roles or {})
+        self._profiles = dict(profiles or {})
+        self._default = Profile(method=method)
+        self._max_tokens, self._most_calls, self._created = max_tokens, most_calls, created
+        for name, profile in {**self._profiles, "": self._default}.items():
+            self._check(name, profile)
+
+    def models(self) -> list[dict[str, object]]:
+        """The entries of `/v1/models`: upstream models, then profiles with what they stand for."""
+        return [self._entry(name) for name in (*self._engines, *self._profiles)]
+
+    def model(self, name: str) -> dict[str, object]:
+        """The entry of one model, which may have a method behind its name.
+
+        Raises:
+            ServeError: 404, there is no such model; 400, no such method.
+        """
+        known, spec = self._split(name)
+        if spec is not None:
+            _method(spec, "model")
+        return {**self._entry(known), "id": name}
+
+    def order(self, asked: Asked, allowed: Budget | None = None) -> Order:
+        """Decide what a request runs.
+
+        Args:
+            asked: the request.
+            allowed: what is left to whoever asks; the tightest of this, the request's and the profile's budget holds.
+
+        Raises:
+            ServeError: 404, an unknown model; 400, an unknown method or field, or something the method cannot carry.
+        """
+        name, spec = self._split(asked.model)
+        if spec is not None and asked.method is not None:
+            said = "A method is named twice, behind the model and in 'thinkscale.method': leave one of them out."
+            raise ServeError(said, param="thinkscale.method", code="invalid_value")
+        profile = self._profiles.get(name, self._default)
+        upstream = profile.model or (name if name in self._engines else next(iter(self._engines)))
+        engine = self._engines[upstream]
+        if asked.api is Api.completions:
+            engine = self._plain.get(upstream, engine)
+        factor = self._factor(asked)
+        named = asked.method if spec is None else spec
+        method = _method(profile.method if named is None else named, "thinkscale.method" if spec is None else "model")
+        sampling = self._sampling(asked, profile)
+        method = suited(method, factor, asked.n, {f: getattr(sampling, f) for f in REPLACED})
+        require_carried(asked, method)
+        self._require(asked, method, engine, sampling)
+        budget = tighter(asked.budget, scaled(Budget.parse(profile.budget), factor), allowed or Budget())
+        return Order(
+            asked=asked,
+            method=method,
+            engine=engine,
+            roles=self._roles,
+            sampling=replace(sampling, effort=asked.effort) if isinstance(method, Passthrough) else sampling,
+            budget=budget,
+            seed=_seed(asked),
+            profile=name if name in self._profiles else "",
+        )
+
+    def _check(self, name: str, profile: Profile) -> None:
+        where = f"the profile `{name}`" if name else "the gateway"
+        try:
+            Budget.parse(profile.budget)
+            parse(profile.method, "method")
+        except ThinkscaleError as error:
+            raise SettingsError(f"{where} cannot be served: {error}") from None
+        if name in self._engines:
+            raise SettingsError(f"{where} has the name of a model that is served: call it otherwise")
+        if profile.model and profile.model not in self._engines:
+            hint = nearest(profile.model, list(self._engines))
+            raise SettingsError(f"{where} names the model `{profile.model}`, which is not served{hint}")
+
+    def _entry(self, name: str) -> dict[str, object]:
+        entry: dict[str, object] = {"id": name, "object": "model", "created": self._created, "owned_by": "upstream"}
+        if profile := self._profiles.get(name):
+            told = {"method": profile.method, "model": profile.model or next(iter(self._engines))}
+            told |= {"budget": profile.budget, "description": profile.description}
+            entry |= {"owned_by": "thinkscale", "thinkscale": told}
+        return entry
+
+    def _split(self, name: str) -> tuple[str, str | None]:
+        """A name that is served, the longest there is, and the spec behind it."""
+        known = {**self._profiles, **self._engines}
+        if name in known:
+            return name, None
+        marks = [at for at, letter in enumerate(name[:1000]) if letter == "+"]
+        for at in reversed(marks):
+            if name[:at] in known:
+                return name[:at], name[at + 1 :]
+        shown = name[: marks[0]] if marks else name[:1000]
+        said = f"The model `{shown}` does not exist{nearest(shown, list(known))}"
+        raise ServeError(said, status=404, param="model", code="model_not_found")
+
+    def _factor(self, asked: Asked) -> float:
+        if asked.effort is None:
+            return 1.0
+        if asked.effort not in EFFORTS:
+            supported = ", ".join(f"'{word}'" for word in EFFORTS)
+            param = "reasoning.effort" if asked.api is Api.responses else "reasoning_effort"
+            said = f"Invalid value: '{asked.effort[:100]}'. Supported values are: {supported}."
+            raise ServeError(said, param=param, code="invalid_value")
+        return EFFORTS[asked.effort]
+
+    def _sampling(self, asked: Asked, profile: Profile) -> Sampling:
+        """What the request says, and the profile where that says nothing."""
+        defaults = {
+            "temperature": profile.temperature,
+            "top_p": profile.top_p,
+            "max_tokens": profile.max_tokens or self._max_tokens,
+        }
+        unsaid = {name: value for name, value in defaults.items() if name not in asked.given and value is not None}
+        return replace(asked.sampling, **unsaid) if unsaid else asked.sampling  # type: ignore[arg-type]
+
+    def _require(self, asked: Asked, method: Method, engine: Engine, sampling: Sampling) -> None:
+        """Refuse what the engines cannot do and what would cost too much."""
+        if sampling.logprobs is not None and Capability.logprobs not in engine.capabilities.can:
+            said = f"The model `{asked.model}` does not tell log-probabilities: leave 'logprobs' out."
+            raise ServeError(said, param="logprobs", code="unsupported_feature")
+        if missing := sorted(roles_of(method) - self._roles.keys() - {"main"}):
+            said = f"The method `{method!r}` draws from the role `{missing[0]}`, which no model plays here."
+            raise ServeError(said, param="model", code="unsupported_method")
+        calls = method.ceiling(sampling.max_tokens or 1).calls
+        if self._most_calls < calls < math.inf:
+            said = (
+                f"The method `{method!r}` may make {calls:.0f} calls, and {self._most_calls} are allowed: ask for less."
+            )
+            raise ServeError(said, param="model", code="too_many_calls")
+
+
+@lru_cache(maxsize=1024)
+def _parsed(spec: str) -> Method:
+    return cast(Method, parse(spec, "method"))
+
+
+def _method(spec: str, param: str) -> Method:
+    """The method of a spec; `single` as it is stands for the model as it is."""
+    try:
+        method = _parsed(spec)
+    except SpecError as error:
+        raise ServeError(f"The method cannot be used: {error}", param=param, code="invalid_method") from None
+    return Passthrough() if method == Single() else method
+
+
+def _seed(asked: Asked) -> int:
+    """The request's seed, or one that follows from what it says, so that the same request draws the same."""
+    if asked.seed is not None:
+        return asked.seed & SEEDS
+    problem = asked.problem
+    return (
+        int(digest(asked.model, prompt_name(problem.messages, problem.tools), sampling_name(asked.sampling))[:16], 16)
+        & SEEDS
+    )

@@ -1,0 +1,184 @@
+"""Methods over a task share their draws, are charged what they needed, and are compared at equal tokens."""
+
+import asyncio
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from thinkscale.bench.compare import majority_at_tokens, rows
+from thinkscale.bench.experiment import Plan, Result, run_method
+from thinkscale.bench.library import Reading, import_file, load_pool
+from thinkscale.bench.majority import votes_of
+from thinkscale.bench.offline import select, stop
+from thinkscale.bench.tasks import Item
+from thinkscale.engines.scripted import Line, Scripted
+from thinkscale.errors import BenchError
+from thinkscale.methods.self_consistency import SelfConsistency
+from thinkscale.methods.single import Single
+from thinkscale.registry import parse
+from thinkscale.selection.best import Best
+from thinkscale.selection.majority import Majority
+from thinkscale.stopping.ahead_by_k import AheadByK
+from thinkscale.stopping.fixed import Fixed
+from thinkscale.store import Store
+from thinkscale.types import AnswerKind, Problem
+
+RECORDED = Path(__file__).parents[1] / "data" / "recorded"
+
+
+def items(n=3):
+    return [Item(id=str(i), problem=Problem.of(f"{i} + 0?", AnswerKind.math), gold=(str(i),)) for i in range(n)]
+
+
+def answers(cue):
+    """Right in two draws of three."""
+    return Line(says=f" The answer is {int(cue.prompt.split()[0]) + (cue.seed % 3 == 0)}.")
+
+
+async def results(method, store, engine=None, **plan):
+    engine = engine or Scripted(answers)
+    heard = []
+    found = await run_method(
+        method, items(), Plan(engine=engine, roles={}, store=store, **plan), logprobs=None, heard=heard.append
+    )
+    assert sorted(r.item for r in heard) == [r.item for r in found]
+    return found, engine
+
+
+async def test_methods_share_draws_and_an_early_stop_is_charged_only_what_it_needed():
+    store = Store(":memory:")
+    full, engine = await results(SelfConsistency(n=8, stop=Fixed()), store)
+    assert len(engine.cues) == 24
+    early, silent = await results(SelfConsistency(n=8, stop=AheadByK(k=2)), store)
+    assert not silent.cues
+    alone, _ = await results(SelfConsistency(n=8, stop=AheadByK(k=2)), None, concurrency=1)
+    assert [r.tokens for r in early] == [r.tokens for r in alone]
+    assert sum(r.tokens for r in early) < sum(r.tokens for r in full)
+    assert [r.answer for r in early] == [r.answer for r in alone]
+    store.close()
+
+
+async def test_an_experiment_resumes_where_it_stopped():
+    store = Store(":memory:")
+    method = SelfConsistency(n=4, stop=Fixed())
+    first = Plan(engine=Scripted(answers), roles={}, store=store)
+    await run_method(method, items(2), first, logprobs=None, heard=lambda _: None)
+    _, engine = await results(method, store)
+    assert len(engine.cues) == 4
+    store.close()
+
+
+async def test_problems_may_run_at_once_and_come_back_in_order():
+    one, _ = await results(SelfConsistency(n=4), None)
+    many, _ = await results(SelfConsistency(n=4), None, jobs=3)
+    assert [(r.item, r.answer, r.tokens) for r in one] == [(r.item, r.answer, r.tokens) for r in many]
+
+
+def result(item, keys, *, right, tokens, gold="a"):
+    votes = votes_of(keys, [float(k == gold) if k else 0.0 for k in keys])
+    return Result(
+        item=item,
+        answer="a",
+        right=right,
+        calls=len(keys),
+        tokens=tokens,
+        seconds=0.0,
+        stopped="done",
+        run="",
+        votes=votes,
+        drawn=10 * len(keys),
+    )
+
+
+def test_majority_at_equal_tokens_is_read_off_the_pool_between_whole_numbers():
+    pool = [
+        result("0", ["a", "a", "b", "a"], right=True, tokens=40),
+        result("1", ["b", None, "b", "a"], right=False, tokens=40),
+    ]
+    one, votes, capped = majority_at_tokens(pool, 10)
+    np.testing.assert_allclose(one, [0.75, 0.25])
+    assert (votes, capped) == (1.0, False)
+    between, votes, _ = majority_at_tokens(pool, 25)
+    two, three = majority_at_tokens(pool, 20)[0], majority_at_tokens(pool, 30)[0]
+    assert votes == 2.5
+    np.testing.assert_allclose(between, (two + three) / 2)
+    assert majority_at_tokens(pool, 400)[1:] == (4.0, True)
+
+
+def test_a_row_is_paired_with_majority_at_its_own_tokens():
+    pool = [result(str(i), ["a", "b"], right=True, tokens=20) for i in range(4)]
+    cheap = [result(str(i), ["a"], right=i < 3, tokens=10) for i in range(4)]
+    [row] = rows([("cheap", cheap)], pool)
+    assert (row.accuracy, row.votes, row.tokens) == (0.75, 1.0, 10.0)
+    assert row.difference == pytest.approx(0.25)
+    assert row.low <= row.difference <= row.high
+
+
+async def imported(store, file, **how):
+    return await import_file(RECORDED / file, store, **how)
+
+
+async def test_recorded_attempts_are_imported_once_and_selected_from_for_ever():
+    store = Store(":memory:")
+    [name] = await imported(store, "smollm2_toy_6x8.jsonl.gz")
+    assert name == "smollm2_toy_6x8" or name.startswith("smollm2_toy_6x8")
+    await imported(store, "smollm2_toy_6x8.jsonl.gz")
+    assert store.pool_names() == [name]
+    questions = load_pool(store, name)
+    assert [len(q.traces) for q in questions] == [8] * 6
+    mean = np.mean([np.mean([q.credits[t.answer.key] if t.answer else 0 for t in q.traces]) for q in questions])
+    [majority, best] = select(questions, [Majority(), Best()], [1, 8], resamples=200)
+    assert majority.accuracy[0] == pytest.approx(mean, abs=0.05)
+    assert majority.against.difference == 0
+    assert len(best.accuracy) == 2
+    store.close()
+
+
+async def test_stop_rules_on_a_pool_take_what_they_would_take_live():
+    store = Store(":memory:")
+    [name] = await imported(store, "smollm2_toy_6x8.jsonl.gz")
+    questions = load_pool(store, name)
+    full, early, reads = stop(
+        questions, [Fixed(), AheadByK(k=2), parse("early-exit(threshold=0.0)", "stop-rule")], 8, orders=20
+    )
+    assert (full.samples, full.against.difference) == (8, 0)
+    assert full.tokens == np.mean([sum(t.tokens for t in q.traces) for q in questions])
+    assert 2 <= early.samples < 8
+    assert reads.samples <= 8
+    store.close()
+
+
+async def test_answers_and_tokens_alone_are_a_pool():
+    store = Store(":memory:")
+    [name] = await imported(store, "boinf_aime25_30x40.jsonl")
+    questions = load_pool(store, name)
+    assert len(questions) == 30
+    [row] = stop(questions, [Fixed()], 40, orders=5)
+    assert row.samples == 40
+    store.close()
+
+
+async def test_text_can_be_read_again_instead_of_the_sources_answers():
+    store = Store(":memory:")
+    [name] = await imported(store, "smollm2_toy_6x8.jsonl.gz", name="again", reading=Reading.text)
+    assert name.startswith("again")
+    assert all(t.answer is None or t.answer.key in q.credits for q in load_pool(store, name) for t in q.traces)
+    store.close()
+
+
+async def test_an_unknown_pool_and_too_few_attempts_are_said():
+    store = Store(":memory:")
+    with pytest.raises(BenchError, match="thinkscale import FILE"):
+        load_pool(store, "x")
+    [name] = await imported(store, "smollm2_toy_6x8.jsonl.gz")
+    with pytest.raises(BenchError, match=f"did you mean `{name}`"):
+        load_pool(store, name[:-1])
+    with pytest.raises(BenchError, match="9 attempts were asked for and a question has 8"):
+        select(load_pool(store, name), [Majority()], [9], resamples=10)
+    store.close()
+
+
+def test_the_plan_needs_no_store():
+    found, _ = asyncio.run(results(Single(), None))
+    assert [r.run for r in found] == ["", "", ""]

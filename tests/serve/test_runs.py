@@ -1,0 +1,135 @@
+"""Who is let in, who shares a run, and what is cancelled when nobody wants it any more."""
+
+import asyncio
+import random
+
+import pytest
+
+from thinkscale.budget import Budget
+from thinkscale.engines.scripted import Line, Scripted
+from thinkscale.errors import EngineError, ServeError
+from thinkscale.methods.self_consistency import SelfConsistency
+from thinkscale.serve.records import Api, Asked, Order
+from thinkscale.serve.runs import FairQueue, Runs
+from thinkscale.stopping.fixed import Fixed
+from thinkscale.types import Problem, Sampling
+
+
+def order(engine=None, n=3, question="2 + 2?"):
+    asked = Asked(api=Api.chat, model="m", problem=Problem.of(question), sampling=Sampling())
+    return Order(
+        asked=asked,
+        method=SelfConsistency(n=n, stop=Fixed()),
+        engine=engine or Scripted(lambda _: Line(says="The answer is 4.", pace=0.001)),
+        sampling=Sampling(max_tokens=50),
+        budget=Budget(),
+        seed=1,
+    )
+
+
+def slow():
+    return Scripted(lambda _: Line(says="w " * 400, pace=0.005))
+
+
+async def test_a_run_gives_its_events_and_its_outcome():
+    runs = Runs()
+    async with runs.wanted(order()) as running:
+        events = [event async for event in running.events()]
+        outcome = await running.outcome()
+    assert outcome.answer == "4"
+    assert sum(event.trace is not None for event in events) == 3
+    assert runs.alive == 0
+
+
+async def test_requests_of_one_name_share_a_run_also_after_it_has_ended():
+    engine = Scripted(lambda _: Line(says="The answer is 4.", pace=0.001))
+    runs = Runs()
+
+    async def client():
+        async with runs.wanted(order(engine), name="a") as running:
+            return await running.outcome()
+
+    first, second = await asyncio.gather(client(), client())
+    third = await client()
+    assert first is second is third
+    assert len(engine.cues) == 3
+
+
+async def test_the_last_client_to_leave_cancels_the_run():
+    engine, runs = slow(), Runs()
+    async with runs.wanted(order(engine), name="a") as one:
+        async with runs.wanted(order(engine), name="a") as two:
+            assert one is two
+            await asyncio.sleep(0.02)
+        assert runs.alive == 1
+    assert runs.alive == 0
+    assert engine.spent.output_tokens < 3 * 400
+    async with runs.wanted(order(), name="a") as again:
+        assert (await again.outcome()).answer == "4"
+
+
+async def test_a_failed_run_is_not_what_a_retry_gets():
+    broken = Scripted(lambda _: Line(says="x"), can=frozenset())
+    runs = Runs()
+    bad = order(broken)
+    object.__setattr__(bad, "method", __import__("thinkscale").BudgetForcing())
+    with pytest.raises(EngineError):
+        async with runs.wanted(bad, name="a") as running:
+            await running.outcome()
+    async with runs.wanted(order(), name="a") as running:
+        assert (await running.outcome()).answer == "4"
+
+
+async def test_too_many_are_refused_with_a_time_to_come_back():
+    runs = Runs(places=1, waiting=1)
+    async with runs.wanted(order(slow())), runs.wanted(order()):
+        await asyncio.sleep(0.01)
+        async with runs.wanted(order()) as third:
+            with pytest.raises(ServeError, match="busy") as refused:
+                await third.outcome()
+    assert refused.value.status == 429
+    assert refused.value.retry_after >= 1
+    assert runs.alive == 0
+
+
+async def test_who_has_many_waiting_does_not_keep_others_out():
+    queue, served = FairQueue(1, 100), []
+
+    async def work(who):
+        async with queue.place(who, 1):
+            served.append(who)
+            await asyncio.sleep(0)
+
+    tasks = [asyncio.create_task(work("greedy")) for _ in range(6)]
+    await asyncio.sleep(0)
+    tasks.append(asyncio.create_task(work("modest")))
+    await asyncio.gather(*tasks)
+    assert served.index("modest") <= 3
+
+
+async def test_places_are_the_same_after_ten_thousand_cancellations():
+    queue, rng = FairQueue(4, 10_000), random.Random(1)
+
+    async def work(who):
+        async with queue.place(who, 1):
+            await asyncio.sleep(0)
+
+    for _ in range(100):
+        tasks = [asyncio.create_task(work(str(rng.randrange(5)))) for _ in range(100)]
+        await asyncio.sleep(0)
+        for task in rng.sample(tasks, 60):
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    assert (queue.free, queue.waiting) == (4, 0)
+
+
+async def test_draining_lets_in_nobody_and_ends_what_is_not_done_in_time():
+    runs = Runs()
+    async with runs.wanted(order()) as done, runs.wanted(order(slow())) as late:
+        await runs.drain(0.2)
+        assert (await done.outcome()).answer == "4"
+        with pytest.raises(asyncio.CancelledError):
+            await late.outcome()
+        with pytest.raises(ServeError, match="shutting down"):
+            async with runs.wanted(order()):
+                pass
