@@ -308,11 +308,16 @@ async def process(*command: str, **environment: str) -> AsyncIterator[asyncio.su
         await begun.communicate()
 
 
-async def gateway(stack: AsyncExitStack, python: Path, upstream: str) -> str:
-    """An optillm gateway before an upstream; gives its base URL."""
+def free_port() -> int:
+    """A port of the loopback address that nobody listens at."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+        return int(free.getsockname()[1])
+
+
+async def gateway(stack: AsyncExitStack, python: Path, upstream: str) -> str:
+    """An optillm gateway before an upstream; gives its base URL."""
+    port = free_port()
     command = (str(python.with_name("optillm")), "--base-url", upstream, "--port", str(port), "--log", "error")
     await stack.enter_async_context(process(*command, OPENAI_API_KEY="none"))
     url = f"http://127.0.0.1:{port}/v1"

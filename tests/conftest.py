@@ -3,8 +3,13 @@
 import os
 
 import pytest
+from hypothesis import settings
 
 from thinkscale.settings import Settings
+
+# How long an example takes says something of the machine and nothing of the code.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 SHARED_HOME = os.environ.get("THINKSCALE_TEST_HOME")
 """Where the weights of tests marked `model` are kept between runs; the user's data folder when absent."""

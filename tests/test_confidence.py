@@ -114,6 +114,13 @@ def test_the_bound_on_self_certainty_of_the_worked_example(k, expected):
     assert self_certainty_bound(np.log([DIE[:k]]), 6).item() == pytest.approx(expected, abs=1e-6)
 
 
+@pytest.mark.parametrize(("k", "floor"), [(1, -1.280934), (2, -0.365424), (3, 0.096675), (4, 0.443248), (5, 0.613523)])
+def test_giving_every_other_token_the_last_known_probability_would_bound_less(k, floor):
+    found = -np.log([*DIE[:k], *[DIE[k - 1]] * (6 - k)]).mean() - math.log(6)
+    assert found == pytest.approx(floor, abs=1e-6)
+    assert found <= self_certainty_bound(np.log([DIE[:k]]), 6).item()
+
+
 @given(DISTRIBUTIONS)
 def test_the_bound_grows_with_k_never_passes_the_true_value_and_reaches_it(p):
     bounds = [self_certainty_bound(np.log([p[:k]]), len(p)).item() for k in range(1, len(p) + 1)]

@@ -1,5 +1,6 @@
 import contextlib
 import dataclasses
+import enum
 import sys
 
 import pytest
@@ -62,6 +63,35 @@ def test_every_built_in_is_named_after_its_class_and_reads_back(kind):
         assert spec_of(made) == name == kebab(type(made).__name__)
         with pytest.raises((dataclasses.FrozenInstanceError, TypeError)):
             made.anything = 1
+
+
+OTHERS = {
+    "bool": (True, False),
+    "int": (1, 3, 10**20),
+    "float": (0.25, 1e-7, 0.1 + 0.2, 1e22, 3.0),
+    "str": ("two words", 'a "quote" and a \\ slash', "é, (x)=[1]\n\t", "none", "12", "main", "{question}?"),
+    "tuple[str, ...]": ((), ("a", "x, y")),
+    "tuple[float, ...]": ((), (0.5, 1e22)),
+}
+"""Values that a field annotated so may be set to."""
+
+
+def variants(component):
+    """The component with one field set to another value, as far as it takes that."""
+    for field in dataclasses.fields(component):
+        value = getattr(component, field.name)
+        words = list(type(value)) if isinstance(value, enum.Enum) else OTHERS.get(field.type.split(" |")[0], ())
+        for other in words:
+            with contextlib.suppress(SpecError):
+                yield dataclasses.replace(component, **{field.name: other})
+
+
+@pytest.mark.parametrize("kind", ["method", "scorer", "selector", "stop-rule"])
+def test_whatever_field_is_changed_the_spec_reads_back(kind):
+    changed = [other for name in BUILT_IN[kind] for other in variants(parse(name, kind))]
+    assert len(changed) > len(BUILT_IN[kind])
+    for component in changed:
+        assert parse(repr(component), kind) == component
 
 
 def test_only_what_differs_from_its_default_is_written():

@@ -150,3 +150,12 @@ async def test_a_trace_is_closed_once(said, prefix):
     llm = session(Scripted([said], think=TAGS))
     [trace] = await llm.sample(PROBLEM)
     assert llm.closed(trace).text == prefix
+
+
+async def test_news_say_where_in_a_call_their_text_stands():
+    heard = []
+    await session(Scripted([COUNTED]), observe=heard.append).sample(PROBLEM)
+    assert [(e.at, e.text) for e in heard if e.text] == [
+        (0, "a"),
+        *((2 * n - 1, f" {c}") for n, c in enumerate("bcdef", 1)),
+    ]

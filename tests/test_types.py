@@ -50,6 +50,8 @@ def test_the_question_is_the_last_thing_the_user_said():
     messages = (Message("user", "first"), Message("assistant", "no"), Message("user", "second"), Message("system", "s"))
     assert Problem(messages=messages).question == "second"
     assert Problem(messages=(Message("user", ({"type": "image"},)),)).question == ""
+    parts = ({"type": "text", "text": "What"}, {"type": "image"}, {"type": "text", "text": "is it?"})
+    assert Problem(messages=(Message("user", parts),)).question == "What\n\nis it?"
     assert Problem.of("why?", AnswerKind.text).answer_kind is AnswerKind.text
 
 
@@ -62,6 +64,12 @@ def test_an_outcome_without_a_winner_has_no_answer():
     assert Outcome.of(Ranking(best=silent), [silent]).answer is None
     spoken = Trace(prompt=PROMPT, answer=Answer("4", "4"))
     assert Outcome.of(Ranking(best=spoken), [silent, spoken]).answer == "4"
+
+
+def test_joined_logprobs_keep_how_tokens_are_spelled():
+    a, b = (Logprobs(space=LogprobSpace.raw, chosen=(-1.0,), texts=(t,), top_texts=((t, "x"),)) for t in "ab")
+    assert (a + b).texts == ("a", "b")
+    assert (a + b).top_texts == (("a", "x"), ("b", "x"))
 
 
 def test_joined_logprobs_keep_one_entry_per_token():

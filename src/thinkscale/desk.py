@@ -34,6 +34,8 @@ class Event:
     role: str
     text: str = ""
     """What was just generated."""
+    at: int = 0
+    """Characters of this call before `text`. A call that broke off and is made again begins at 0 again."""
     tokens: int = 0
     """How many tokens that was."""
     trace: Trace | None = None

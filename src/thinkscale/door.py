@@ -167,10 +167,7 @@ async def solve(
         await each.open()
     desk.account = ledger = Ledger(budget, closing=True)
     session = Session(engine, ledger, desk, kind=kind, sampling=sampling)
-    session.require(needs)
-    require_roles(method, desk)
-    for role, needed in role_needs.items():
-        session.role(role).require(needed)
+    require_able(method, session)
     run_id = ""
     if store:
         page = _page(problem, method, engine, budget, desk=desk, sampling=sampling)
@@ -190,6 +187,19 @@ async def solve(
         if store.trouble:
             outcome = replace(outcome, run="", warnings=(*outcome.warnings, store.trouble))
     return outcome
+
+
+def require_able(method: object, session: Session) -> None:
+    """Refuse, before anything is spent, a method that the engines of a session cannot serve.
+
+    Raises:
+        CapabilityError: an engine cannot do what the method needs.
+        SettingsError: nobody plays a role that the method draws from.
+    """
+    session.require(needs_of(method))
+    require_roles(method, session.desk)
+    for role, needed in role_needs_of(method).items():
+        session.role(role).require(needed)
 
 
 def require_roles(method: object, desk: Desk) -> None:

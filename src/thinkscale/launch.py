@@ -258,8 +258,9 @@ def _flight(work: Work, which: range, grant: Grant, landing: Landing[Trace]) -> 
 def _heard(work: Work, start: Trace, flight: Flight, index: int, chunk: Chunk) -> None:
     """Pass on what a draw just produced, and cut it short when the method has seen enough of it."""
     session = work.session
-    if session.desk.observe and chunk.tokens:
-        session.desk.observe(Event(path=start.path, role=session.name, text=chunk.text, tokens=chunk.tokens))
+    if session.desk.observe and (chunk.tokens or chunk.text):
+        at = len(flight.text[index]) - len(chunk.text)
+        session.desk.observe(Event(path=start.path, role=session.name, text=chunk.text, at=at, tokens=chunk.tokens))
     if work.until and chunk.completion is None:
         text, tokens, signals = flight.text[index], flight.tokens[index], flight.signals[index]
         segment = Segment(text=text, origin=Origin.sampled, tokens=tokens, logprobs=signals)

@@ -66,7 +66,7 @@ class Session:
         self.kind = kind
         self.enough = False
         """Whether a stop rule ended a `sample` of this session early."""
-        self._behind = behind
+        self._behind, self._main = behind, engine
         sampling = sampling or Sampling()
         if Capability.logprobs not in engine.capabilities.can:
             sampling = replace(sampling, logprobs=None)
@@ -276,8 +276,11 @@ class Session:
         return found
 
     def role(self, name: str) -> Session:
-        """The engine that plays a role (`judge`, `draft`, `reward`), on the same ledger; this one if none was named."""
-        return self._copy(engine=self.desk.roles.get(name, self.engine), name=name)
+        """The engine that plays a role (`judge`, `draft`, `reward`), on the same ledger.
+
+        Where nobody was named for it, and for `main`, that is the main engine of the run, whoever asks.
+        """
+        return self._copy(engine=self.desk.roles.get(name, self._main), name=name)
 
     @asynccontextmanager
     async def child(self, budget: Budget) -> AsyncIterator[Session]:
@@ -392,5 +395,5 @@ class Session:
         engine = cast(Engine, parts.pop("engine", self.engine))
         ledger = cast(Ledger, parts.pop("ledger", self.ledger))
         copy = Session(engine, ledger, self.desk, **parts)  # type: ignore[arg-type]
-        copy._turns = self._turns
+        copy._turns, copy._main = self._turns, self._main
         return copy

@@ -86,6 +86,13 @@ class Message:
     extra: Mapping[str, object] = field(default_factory=dict)
     """Any further field of the wire format (`name`, `tool_calls`, `tool_call_id`), passed on untouched."""
 
+    @property
+    def text(self) -> str:
+        """The content, or the text among its parts, one paragraph each."""
+        if isinstance(self.content, str):
+            return self.content
+        return "\n\n".join(str(part.get("text") or "") for part in self.content if part.get("type") == "text")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
@@ -104,9 +111,8 @@ class Problem:
 
     @property
     def question(self) -> str:
-        """The text of the last user message, or the empty string."""
-        asked = [m.content for m in self.messages if m.role == "user" and isinstance(m.content, str)]
-        return asked[-1] if asked else ""
+        """The text of the last user message that has any, or the empty string."""
+        return next((text for m in reversed(self.messages) if m.role == "user" and (text := m.text)), "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,24 +1,27 @@
 """Methods over a task share their draws, are charged what they needed, and are compared at equal tokens."""
 
 import asyncio
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from thinkscale.bench.compare import majority_at_tokens, rows
-from thinkscale.bench.experiment import Plan, Result, run_method
+from thinkscale.bench.experiment import Plan, Result, logprobs_for, require_all, run_method
 from thinkscale.bench.library import Reading, import_file, load_pool
 from thinkscale.bench.majority import votes_of
-from thinkscale.bench.offline import select, stop
+from thinkscale.bench.offline import FEW, select, stop
 from thinkscale.bench.tasks import Item
-from thinkscale.engines.scripted import Line, Scripted
-from thinkscale.errors import BenchError
+from thinkscale.engines.protocol import Capability
+from thinkscale.engines.scripted import EVERYTHING, Line, Scripted
+from thinkscale.errors import BenchError, CapabilityError, ScorerError, SettingsError
 from thinkscale.methods.self_consistency import SelfConsistency
 from thinkscale.methods.single import Single
 from thinkscale.registry import parse
 from thinkscale.selection.best import Best
 from thinkscale.selection.majority import Majority
+from thinkscale.selection.rpc import Rpc
 from thinkscale.stopping.ahead_by_k import AheadByK
 from thinkscale.stopping.fixed import Fixed
 from thinkscale.store import Store
@@ -115,6 +118,34 @@ def test_a_row_is_paired_with_majority_at_its_own_tokens():
     assert row.low <= row.difference <= row.high
 
 
+def test_where_the_budget_bought_no_attempt_majority_is_not_right():
+    pool = [result("0", ["a", "a"], right=True, tokens=20), result("1", [], right=False, tokens=0)]
+    shares, votes, capped = majority_at_tokens(pool, 20)
+    assert (shares.tolist(), votes, capped) == ([1.0, 0.0], 1.0, True)
+    nothing = [result("0", [], right=False, tokens=0)] * 2
+    assert rows([("nobody", nothing)], nothing)[0].accuracy == 0
+
+
+async def test_a_grid_of_which_one_method_cannot_run_is_refused_before_the_first_draw():
+    plan = Plan(engine=Scripted(answers, can=EVERYTHING - {Capability.prefill}), roles={}, store=None)
+    for spec, error in (("budget-forcing", CapabilityError), ("ensemble(models=[main, other])", SettingsError)):
+        with pytest.raises(error):
+            await require_all([Single(), parse(spec, "method")], plan)
+    await require_all([Single(), SelfConsistency()], plan)
+
+
+async def test_what_ends_an_experiment_is_raised_by_itself():
+    method = parse("best-of-n(n=2, scorer=length, select=weighted-vote)", "method")
+    with pytest.raises(ScorerError, match="weights below 0"):
+        await results(method, None, jobs=3)
+
+
+def test_all_methods_ask_for_as_many_likely_tokens_as_the_greediest():
+    specs = ["single", "best-of-n(scorer=mean-logprob)", "deepconf-online(top=7)"]
+    methods = [parse(spec, "method") for spec in specs]
+    assert [logprobs_for(methods[:n]) for n in (1, 2, 3)] == [None, 0, 7]
+
+
 async def imported(store, file, **how):
     return await import_file(RECORDED / file, store, **how)
 
@@ -156,6 +187,43 @@ async def test_answers_and_tokens_alone_are_a_pool():
     assert len(questions) == 30
     [row] = stop(questions, [Fixed()], 40, orders=5)
     assert row.samples == 40
+    store.close()
+
+
+def pool_of(path, *samples):
+    path.write_text(json.dumps({"question_id": "q", "question": "1 + 1?", "gold": "2", "samples": samples}))
+    return path
+
+
+async def test_an_attempt_to_which_the_source_found_no_answer_has_none_where_it_found_others(tmp_path):
+    store = Store(":memory:")
+    samples = [{"text": "The answer is 2.", "answer": "2"}, {"text": "The answer is 2.", "answer": "invalid"}]
+    [name] = await import_file(pool_of(tmp_path / "pool.jsonl", *samples), store)
+    [question] = load_pool(store, name)
+    assert [t.answer and t.answer.key for t in question.traces] == ["2", None]
+    store.close()
+
+
+async def test_texts_that_the_source_only_judged_are_read_and_keep_its_verdicts(tmp_path):
+    store = Store(":memory:")
+    samples = [{"text": "The answer is 2.", "correct": False}, {"text": "The answer is 3.", "correct": True}]
+    path = pool_of(tmp_path / "pool.jsonl", *samples)
+    [name] = await import_file(path, store)
+    [again] = await import_file(path, store, name="again", reading=Reading.text)
+    assert load_pool(store, name)[0].credits == {"2": 0.0, "3": 1.0}
+    assert load_pool(store, again)[0].credits == {"2": 1.0, "3": 0.0}
+    store.close()
+
+
+async def test_a_slow_rule_sees_fewer_subsets_and_says_so():
+    store = Store(":memory:")
+    [name] = await imported(store, "smollm2_toy_6x8.jsonl.gz")
+    questions = load_pool(store, name)
+    [many] = select(questions, [Rpc()], [2, 8], resamples=FEW + 1)
+    [few] = select(questions, [Rpc()], [2, 8], resamples=FEW)
+    assert many.accuracy == few.accuracy
+    assert str(FEW) in many.note
+    assert not few.note
     store.close()
 
 

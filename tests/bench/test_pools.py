@@ -71,6 +71,13 @@ def test_sources_are_kept_apart(tmp_path):
     }
 
 
+def test_one_question_on_two_lines_of_a_source_is_refused(tmp_path):
+    row = {"question_id": "q1", "question": "x", "samples": []}
+    with pytest.raises(BenchError, match="`q1` was recorded twice"):
+        by_source(read_pool(written(tmp_path, row, row)))
+    assert len(by_source(read_pool(written(tmp_path, row, {**row, "run": "2"}, {**row, "question_id": "q2"})))) == 2
+
+
 @pytest.mark.parametrize(
     "row",
     [

@@ -39,6 +39,30 @@ async def test_a_tolerance_and_several_parts_are_kept_to(tmp_path):
     assert await parts.right("3, 5")
 
 
+@pytest.mark.parametrize("said", ["1e999999999", "1e500", "9" * 2000])
+async def test_a_number_that_no_float_holds_is_wrong_and_is_not_worked_out(tmp_path, said):
+    [item] = load(written(tmp_path / "t.jsonl", {"question": "?", "gold": "2.5", "error": "0.5"}))
+    assert not await item.right(said)
+    assert await item.right("3")
+
+
+async def test_earlier_turns_stand_before_the_question_as_it_is(tmp_path):
+    turns = [{"role": "user", "content": "1 + 1?"}, {"role": "assistant", "content": "The answer is 2."}]
+    [item] = load(written(tmp_path / "t.jsonl", {"question": "2 + 3?", "gold": "5", "messages": turns}))
+    assert [(m.role, m.content) for m in item.problem.messages] == [
+        ("user", "1 + 1?"),
+        ("assistant", "The answer is 2."),
+        ("user", "2 + 3?"),
+    ]
+    assert await item.right("5")
+
+
+@pytest.mark.parametrize("turns", ["1 + 1?", [["user", "1 + 1?"]], [{"role": "user"}], 7])
+def test_earlier_turns_that_are_none_are_said(tmp_path, turns):
+    with pytest.raises(BenchError, match=r"`messages` of problem 1 .* objects with `role` and `content`"):
+        load(written(tmp_path / "t.jsonl", {"question": "?", "gold": "5", "messages": turns}))
+
+
 def test_a_limit_takes_the_first(tmp_path):
     path = tmp_path / "t.jsonl.gz"
     with gzip.open(path, "wt") as out:

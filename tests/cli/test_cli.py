@@ -334,3 +334,29 @@ def test_import_and_select_work_on_a_recorded_file(cli):
     code, _, err = cli("select", "nothing")
     assert code == 1
     assert "no pool" in err
+
+
+def test_a_file_without_a_problem_or_a_recording_is_an_error_and_no_traceback(cli, tmp_path):
+    (tmp_path / "nothing.jsonl").write_text("")
+    for command in (("bench", "nothing.jsonl", "--model", "tabular"), ("import", "nothing.jsonl")):
+        code, out, err = cli(*command)
+        assert (code, out) == (1, "")
+        assert "nothing.jsonl" in err
+
+
+def test_bench_of_one_problem_or_without_any_budget_has_its_table(cli, tmp_path):
+    (tmp_path / "one.jsonl").write_text(json.dumps({"question": "What is 2 + 2?", "gold": "4"}))
+    options = ("one.jsonl", "--model", "tabular", "-m", "single", "--n", "2")
+    for more in ((), ("--budget", "tokens=0")):
+        code, out, _ = cli("bench", *options, *more)
+        assert (code, "nan" in out) == (0, False)
+
+
+def test_a_rule_that_has_to_know_how_many_attempts_there_are_is_told(cli):
+    recorded = os.path.join(os.path.dirname(__file__), "..", "data", "recorded", "smollm2_toy_6x8.jsonl.gz")
+    cli("import", recorded, "--name", "toy")
+    for rules in ("all", "fixed, decided-majority"):
+        code, out, _ = cli("select", "toy", "--n", "8", "--rules", rules, "--resamples", "5", "--json")
+        assert code == 0
+        taken = {row["rule"]: row["samples"] for row in json.loads(out)["stopping"]}
+        assert 4 <= taken["decided-majority(n=8)"] < taken["fixed"] == 8

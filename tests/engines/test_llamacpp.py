@@ -186,6 +186,8 @@ async def test_self_certainty_equals_a_full_softmax(weights):
     # An engine of its own: cells that were read in a batch of another size class differ more than the tolerance.
     engine = LlamaCpp(model=weights)
     found = await one(engine, ask(sampling=sampled(logprobs=3, max_tokens=6), seeds=(5,)))
+    assert "".join(found.logprobs.texts).startswith(found.text)
+    assert [len(texts) for texts in found.logprobs.top_texts] == [3] * len(found.logprobs.chosen)
     from thinkscale.engines.llamacpp.runtime import Context
 
     model, signals = engine._model, found.logprobs

@@ -134,7 +134,15 @@ async def test_questions_of_the_calibration_are_refused():
 
 
 @pytest.mark.parametrize(
-    "fields", [{"chunk": 0}, {"turns": 0}, {"alpha": 0.0}, {"alpha": 0.05}, {"calibration": ((math.nan,) * 9,)}]
+    "fields",
+    [
+        {"chunk": 0},
+        {"turns": 0},
+        {"alpha": 0.0},
+        {"alpha": 0.05},
+        {"alpha": 1.5, "calibration": ()},
+        {"calibration": ((math.nan,) * 9,)},
+    ],
 )
 def test_what_cannot_work_is_refused(fields):
     with pytest.raises(SpecError):

@@ -175,6 +175,17 @@ async def test_on_is_the_method_on_another_model():
     assert (await run(On(role="large"), Scripted([]), large=says(7))).answer == "7"
 
 
+async def test_the_main_model_is_the_main_one_in_an_attempt_by_another_too():
+    nested = On(role="large", method=On(role="main"))
+    assert (await run(nested, says(4), large=Scripted([]))).answer == "4"
+
+
+async def test_a_judge_that_nobody_plays_is_the_main_model_whoever_asks():
+    judged = parse("on(role=large, method=semantic-consistency(n=2))", "method")
+    outcome = await run(judged, Scripted(["yes"]), large=says(4, 5))
+    assert [v.count for v in outcome.votes] == [2]
+
+
 @pytest.mark.parametrize("fields", [{"levels": ()}, {"accept": ()}, {"measure": "mood"}, {"carry": "everything"}])
 def test_what_makes_no_sense_is_refused(fields):
     with pytest.raises(SpecError):

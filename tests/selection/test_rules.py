@@ -3,6 +3,7 @@
 import math
 import random
 from collections import Counter
+from dataclasses import replace
 from fractions import Fraction
 from statistics import mean, median
 
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from thinkscale.errors import ScorerError, SpecError
 from thinkscale.registry import BUILT_IN, parse
+from thinkscale.selection.borda import Borda
 from thinkscale.selection.mean import Mean
 from thinkscale.selection.median import Median
 from thinkscale.selection.minimum_bayes_risk import UTILITIES
@@ -428,6 +430,51 @@ def test_what_makes_no_sense_is_refused_when_the_rule_is_made(spec):
 @pytest.mark.parametrize("spec", SPECS)
 def test_a_rule_reads_back_from_its_own_words(spec):
     assert rule(repr(rule(spec))) == rule(spec)
+
+
+EXTREME = st.sampled_from([math.nan, math.inf, -math.inf, 1e308, -1e308, 5e-324, -0.0, 800.0, 0.5])
+
+
+@pytest.mark.parametrize("spec", SPECS)
+@settings(max_examples=40)
+@given(rows=st.lists(st.tuples(st.sampled_from([None, "1", "2", "-1e308", "1e308"]), EXTREME), max_size=7))
+def test_scores_at_the_ends_of_their_range_elect_somebody_without_a_warning(spec, rows):
+    traces = [replace(t, segments=()) for t in scored([k for k, _ in rows], [0.0] * len(rows))]
+    traces = [replace(t, scores=(Score(value=s, kind="test"),)) for t, (_, s) in zip(traces, rows, strict=True)]
+    try:
+        ranking = rule(spec)(traces)
+    except ScorerError:
+        return
+    assert (ranking.best is not None and ranking.best.answer is not None) == any(k for k, _ in rows)
+    assert all(math.isfinite(v.weight) for v in ranking.votes)
+    assert ranking.confidence is None or 0 <= ranking.confidence <= 1
+
+
+def test_an_infinite_score_is_the_highest_wherever_scores_count():
+    traces = scored("AABB", [0.5, 0.9, math.inf, 0.1])
+    for spec in ("best", "weighted-vote", "weighted-vote(transform=exp)", "cisc", "confidence-filtered-vote"):
+        assert winner(spec, traces) == "B"
+
+
+@pytest.mark.parametrize("said", ["1e999999999", "-1e-999999999", "9" * 5000, "1e400", "1/0", "nan", "inf"])
+def test_what_no_float_holds_is_no_number_and_is_not_worked_out(said):
+    traces = pool([(said, 0.5, 1), ("2", 0.5, 1)])
+    assert Mean().estimate(traces).count == Median().estimate(traces).count == 1
+    assert Median()(traces).best == traces[1]
+
+
+def test_the_largest_numbers_have_a_mean_and_an_interval():
+    found = Mean().interval([1e308, 1e308, -1e308])
+    assert found.value == pytest.approx(1e308 / 3)
+    assert found.low <= found.value <= found.high
+
+
+def test_the_largest_power_of_borda_takes_the_highest_score_in_any_pool():
+    traces = scored(["A"] * 40 + ["B"], [*range(40), 41.0])
+    assert winner("borda(p=64)", traces) == "B"
+    for p in (64.5, math.inf, math.nan):
+        with pytest.raises(SpecError, match="the highest score"):
+            Borda(p=p)
 
 
 NUMBERS = st.lists(st.integers(-50, 50), min_size=1, max_size=9)

@@ -97,7 +97,8 @@ def test_every_key_is_compared_in_constant_time_with_a_whole_hash(ring, monkeypa
     ring.check(f"Bearer {token}")
     refusal(ring.check, f"Bearer {token}x")
     refusal(ring.check, "Bearer sk-ts-ffffffff-nothing")
-    assert compared == [(32, 32)] * 3
+    refusal(ring.check, "Bearer sk-ts--")
+    assert compared == [(32, 32)] * 4
 
 
 def test_the_file_holds_the_hash_and_never_the_key(ring, tmp_path):
@@ -113,7 +114,7 @@ def test_the_file_holds_the_hash_and_never_the_key(ring, tmp_path):
 def test_a_store_without_keys_is_open_and_one_whose_keys_were_all_revoked_is_not(ring):
     assert ring.check(None) is ring.check("Bearer whatever") is OPEN
     admission = ring.admit(OPEN, Budget(tokens=7))
-    assert admission.budget == Budget(tokens=7)
+    assert admission.budget == Budget()
     ring.charge(admission, Usage(output_tokens=7))
     ring.revoke(ring.add("ada")[0].id)
     assert refusal(ring.check, None).status == 401
@@ -182,22 +183,33 @@ def test_runs_at_once_are_counted_until_they_are_charged(ring):
     assert ring.spent(key) == Spent(requests=3)
 
 
-def test_a_run_may_spend_what_is_wanted_within_its_cap_and_what_is_left(ring):
+def test_a_run_may_spend_what_is_left_and_holds_what_it_can_spend(ring):
     key = made(ring, tokens_per_day=100, usd_per_day=1.0, budget=Budget(tokens=60, calls=8, seconds=30.0))
-    assert ring.left(key) == Budget(tokens=60, calls=8, seconds=30.0, usd=1.0)
+    caps = {"tokens": 60, "calls": 8, "seconds": 30.0}
+    assert ring.left(key) == Budget(**caps, usd=1.0)
     first = ring.admit(key, Budget(tokens=50, calls=20, usd=0.25))
-    assert first.budget == Budget(tokens=50, calls=8, seconds=30.0, usd=0.25)
-    second = ring.admit(key, Budget(seconds=5.0, usd=0.5))
-    assert second.budget == Budget(tokens=50, calls=8, seconds=5.0, usd=0.5)
+    assert first.budget == Budget(**caps, usd=1.0), "a ceiling is no limit of the run"
+    second = ring.admit(key, Budget(usd=0.5))
+    assert second.budget == Budget(**{**caps, "tokens": 50}, usd=0.75)
     assert refusal(ring.admit, key).code == "rate_limit_exceeded", "what runs hold comes back soon, not tomorrow"
     ring.charge(first, Usage(output_tokens=20, usd=0.125))
     ring.charge(second, Usage(output_tokens=5, usd=0.0))
-    assert ring.left(key) == Budget(tokens=60, calls=8, seconds=30.0, usd=0.875)
+    assert ring.left(key) == Budget(**caps, usd=0.875)
+
+
+def test_money_is_held_only_where_prices_are_known_or_requests_are_capped(ring):
+    key = made(ring, usd_per_day=1.0)
+    assert [ring.admit(key, Budget(tokens=9)).budget.usd for _ in range(2)] == [1.0, 1.0]
+    capped = made(ring, usd_per_day=1.0, budget=Budget(usd=0.75))
+    assert [ring.admit(capped, Budget(tokens=9)).budget.usd for _ in range(2)] == [0.75, 0.25]
+    refusal(ring.admit, capped)
 
 
 def test_runs_at_once_can_never_spend_more_than_the_day_has(ring):
     key = made(ring, tokens_per_day=1000)
-    assert [ring.admit(key, Budget(tokens=300)).budget.tokens for _ in range(4)] == [300, 300, 300, 100]
+    admitted = [ring.admit(key, Budget(tokens=300)) for _ in range(4)]
+    assert [a.held.tokens for a in admitted] == [300, 300, 300, 100]
+    assert [a.budget.tokens for a in admitted] == [1000, 700, 400, 100]
     refusal(ring.admit, key, Budget(tokens=300))
 
 
@@ -255,7 +267,9 @@ def test_other_limits_and_a_revocation_hold_from_the_next_request_on(ring, tmp_p
     assert other.check(f"Bearer {token}").limits == Limits(tokens_per_day=4)
     ring.revoke(key.id)
     assert refusal(other.check, f"Bearer {token}").status == 401
-    assert [k.revoked for k in other.listed()] == [clock.now]
+    revoked, clock.now = clock.now, clock.now + 1
+    ring.revoke(key.id)
+    assert [k.revoked for k in other.listed()] == [revoked]
     other.close()
     for act in (ring.revoke, lambda id: ring.limit(id, Limits())):
         with pytest.raises(SettingsError, match="`nobody`"):

@@ -51,7 +51,8 @@ async def run(order, metrics, concurrency=None):
 async def test_a_run_is_counted_as_it_was_billed():
     metrics, order = Metrics(), ordered(SelfConsistency(n=5, stop=Fixed()))
     outcome = await run(order, metrics)
-    metrics.finished(order, outcome, 0.3, 200)
+    metrics.ran(order, outcome.usage, outcome)
+    metrics.finished(order, 0.3, 200)
     seen = read(metrics)
     assert seen["requests_total", "200", "chat", "deep", "self-consistency"] == 1
     assert seen["calls_total", "chat", "deep", "self-consistency"] == 5
@@ -70,7 +71,8 @@ async def test_what_a_stop_rule_saved_is_counted_under_its_name():
     metrics = Metrics()
     outcome = await run(order, metrics, concurrency=1)
     assert outcome.stopped is Stopped.enough
-    metrics.finished(order, outcome, 0.1, 200)
+    metrics.ran(order, outcome.usage, outcome)
+    metrics.finished(order, 0.1, 200)
     seen = read(metrics)
     assert seen["saved_calls_total", "ahead-by-k", "self-consistency"] == 16 - outcome.usage.calls
     assert seen["saved_tokens_total", "ahead-by-k", "self-consistency"] == 160 - outcome.usage.output_tokens
@@ -79,8 +81,8 @@ async def test_what_a_stop_rule_saved_is_counted_under_its_name():
 def test_what_the_budget_would_not_have_allowed_is_no_saving():
     outcome = Outcome(best=None, answer=None, stopped=Stopped.enough, usage=Usage(calls=4, output_tokens=20))
     metrics = Metrics()
-    metrics.finished(ordered(SelfConsistency(n=16), budget=Budget(tokens=25, calls=4)), outcome, 0.1, 200)
-    metrics.finished(ordered(SelfConsistency(n=16), max_tokens=None), outcome, 0.1, 200)
+    metrics.ran(ordered(SelfConsistency(n=16), budget=Budget(tokens=25, calls=4)), outcome.usage, outcome)
+    metrics.ran(ordered(SelfConsistency(n=16), max_tokens=None), outcome.usage, outcome)
     seen = read(metrics)
     assert seen["saved_tokens_total", "ahead-by-k", "self-consistency"] == 5
     assert seen["saved_calls_total", "ahead-by-k", "self-consistency"] == 12
@@ -89,9 +91,10 @@ def test_what_the_budget_would_not_have_allowed_is_no_saving():
 def test_money_failures_joins_and_departures_are_counted():
     metrics, order = Metrics(), ordered(Single())
     failed = Trace(prompt=(), finish=Finish.error, error="no")
-    metrics.finished(order, Outcome(best=None, answer=None, traces=(failed,), usage=Usage(usd=0.25)), 0.1, 200)
-    metrics.finished(order, None, 0.1, 502)
-    metrics.spent(order, Usage(calls=2, output_tokens=7, usd=0.5))
+    metrics.ran(order, Usage(usd=0.25), Outcome(best=None, answer=None, traces=(failed,)))
+    metrics.finished(order, 0.1, 200)
+    metrics.finished(order, 0.1, 502)
+    metrics.ran(order, Usage(calls=2, output_tokens=7, usd=0.5), None)
     metrics.upstream_failed(EngineError("busy", status=503))
     metrics.upstream_failed(EngineError("gone"))
     metrics.joined()
@@ -130,7 +133,7 @@ def test_clients_cannot_make_labels():
     outcome = Outcome(best=None, answer=None)
     before = None
     for n in range(1, 30):
-        metrics.finished(ordered(SelfConsistency(n=n), model=f"model-{n}"), outcome, 0.1, 200)
+        metrics.ran(ordered(SelfConsistency(n=n), model=f"model-{n}"), outcome.usage, outcome)
         before = before or len(read(metrics))
     assert len(read(metrics)) == before
 
@@ -153,7 +156,7 @@ def test_roles_are_told_apart():
 )
 def test_every_form_that_a_scraper_may_ask_for_parses(accept, parse, content_type):
     metrics = Metrics()
-    metrics.finished(ordered(Single()), Outcome(best=None, answer=None), 0.1, 200)
+    metrics.finished(ordered(Single()), 0.1, 200)
     assert read(metrics, parse, accept)["requests_total", "200", "chat", "deep", "single"] == 1
     assert metrics.render(accept)[1].startswith(content_type)
 

@@ -225,6 +225,12 @@ async def test_without_an_exporter_in_the_environment_nothing_is_wrapped():
     off.close()
 
 
+def test_without_opentelemetry_nothing_is_traced_and_the_log_says_so(monkeypatch, caplog):
+    monkeypatch.setattr("thinkscale.serve.tracing.find_spec", lambda _: None)
+    assert type(tracing({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4318"})) is Tracing
+    assert "thinkscale[otel]" in caplog.text
+
+
 def test_an_exporter_that_nobody_has_is_named():
     pytest.importorskip("opentelemetry.sdk")
     with pytest.raises(SettingsError, match="`nobody`"):

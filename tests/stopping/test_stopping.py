@@ -15,7 +15,9 @@ from thinkscale.engines.scripted import EVERYTHING, Line, Scripted
 from thinkscale.errors import CapabilityError, SpecError
 from thinkscale.methods.self_consistency import SelfConsistency
 from thinkscale.registry import BUILT_IN, parse
+from thinkscale.selection.best import Best
 from thinkscale.selection.majority import Majority
+from thinkscale.selection.weighted_vote import WeightedVote
 from thinkscale.stopping.adaptive_consistency import AdaptiveConsistency
 from thinkscale.stopping.ahead_by_k import AheadByK
 from thinkscale.stopping.best_of_infinity import BestOfInfinity
@@ -262,6 +264,13 @@ def test_confidence_ends_early_or_fills_a_buffer():
     assert first_stop(EarlyExit(threshold=0.8, count=2), traces("baa", [0.20, 0.92, 0.81])) == 3
     assert first_stop(EarlyExit(threshold=0.5, count=3), traces("BACAB", [0.9, 0.6, 0.3, 0.7, 0.9])) == 4
     assert not EarlyExit()(traces([None], [0.9]))
+
+
+def test_what_the_buffer_drew_is_voted_on_by_score():
+    pool = traces("baa", [0.20, 0.92, 0.81])
+    assert (WeightedVote()(pool).best.answer.key, pool.index(Best()(pool).best)) == ("a", 1)
+    votes = WeightedVote()(traces("BACA", [0.9, 0.6, 0.3, 0.7])).votes
+    assert {v.key: round(v.weight, 6) for v in votes} == {"A": 1.3, "B": 0.9, "C": 0.3}
 
 
 def test_the_mass_of_confidence_has_its_worked_example():

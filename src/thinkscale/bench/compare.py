@@ -63,8 +63,8 @@ def majority_at_tokens(baseline: Sequence[Result], tokens: float) -> tuple[Float
     """
     attempts = sum(r.votes.total for r in baseline if r.votes)
     drawn = sum(r.drawn for r in baseline)
-    wanted = max(1.0, tokens * len(baseline) * attempts / max(1, drawn) / len(baseline))
-    least = min(r.votes.total for r in baseline if r.votes)
+    wanted = max(1.0, tokens * attempts / max(1, drawn))
+    least = max(1, min(r.votes.total for r in baseline if r.votes))
     votes = min(wanted, float(least))
     below, part = math.floor(votes), votes - math.floor(votes)
     at = _majority(baseline, below)
@@ -74,7 +74,8 @@ def majority_at_tokens(baseline: Sequence[Result], tokens: float) -> tuple[Float
 
 
 def _majority(baseline: Sequence[Result], k: int) -> Floats:
-    return np.array([majority_at_k(r.votes, k) for r in baseline if r.votes])
+    # A budget may have bought no attempt at some question: nobody is right there.
+    return np.array([majority_at_k(r.votes, k) if r.votes.total else 0.0 for r in baseline if r.votes])
 
 
 def _row(method: str, found: Sequence[Result], baseline: Sequence[Result]) -> Row:

@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 
 from thinkscale.bench.majority import Votes, votes_of
 from thinkscale.bench.tasks import Item
-from thinkscale.budget import Budget
+from thinkscale.budget import Budget, Ledger
 from thinkscale.desk import Desk
-from thinkscale.door import needs_of, solve
+from thinkscale.door import needs_of, require_able, solve, top_logprobs_of
 from thinkscale.engines.protocol import Capability, Engine
-from thinkscale.session import Method
+from thinkscale.session import Method, Session
 from thinkscale.store import Store
 from thinkscale.types import Finish, Sampling, Trace
 
@@ -80,14 +80,27 @@ async def run_method(
         heard(result)
         return result
 
-    async with asyncio.TaskGroup() as tasks:
-        begun = [tasks.create_task(one(item)) for item in items]
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            begun = [tasks.create_task(one(item)) for item in items]
+    except BaseExceptionGroup as failures:
+        raise failures.exceptions[0] from None
     return [task.result() for task in begun]
 
 
+async def require_all(methods: Sequence[Method], plan: Plan) -> None:
+    """Refuse, before the first draw, a grid of which some method cannot run; the errors are those of `solve`."""
+    for engine in {id(e): e for e in (plan.engine, *plan.roles.values())}.values():
+        await engine.open()
+    session = Session(plan.engine, Ledger(plan.budget), Desk(roles=plan.roles))
+    for method in methods:
+        require_able(method, session)
+
+
 def logprobs_for(methods: Sequence[Method]) -> int | None:
-    """The log-probabilities that all methods together need."""
-    return 0 if any(Capability.logprobs in needs_of(method) for method in methods) else None
+    """The log-probabilities that all methods together need: of how many likeliest tokens, `None` for none at all."""
+    wanted = [top_logprobs_of(method) for method in methods if Capability.logprobs in needs_of(method)]
+    return max(wanted, default=None)
 
 
 async def _graded(method: Method, item: Item, plan: Plan, logprobs: int | None) -> Result:

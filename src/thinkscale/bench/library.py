@@ -26,9 +26,11 @@ class Reading(StrEnum):
     """Where the answers of imported samples come from."""
 
     auto = "auto"
-    """The source's where it has them, otherwise the text."""
+    """The source's where it recorded any, otherwise the text; the source's verdicts where it has them."""
     source = "source"
+    """The source's alone."""
     text = "text"
+    """The text; verdicts are ours as well."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +54,8 @@ async def import_file(
 ) -> list[str]:
     """Keep the pools of a file in the store, one for every source in it; returns their names.
 
-    Verdicts of the source are taken where its answers are; otherwise answers are graded here by meaning.
+    An answer is worth the mean verdict of the source on the attempts that gave it, or, where there is none or the texts
+    are read by wish, what it is worth when graded here by meaning.
 
     Raises:
         BenchError: the file is no recording, or has no reference answers and no verdicts.
@@ -61,9 +64,9 @@ async def import_file(
     for source, lines in by_source(read_pool(path)).items():
         parts = [name or path.name.split(".")[0], *(part for part in source if part)]
         pool = "/".join(parts[:1] if not kept and _single(path) else parts)
-        entries = []
+        entries, said = [], _told(lines) if reading is Reading.auto else reading
         for line in lines:
-            entries.append(await _kept(pool, line, store, reading))
+            entries.append(await _kept(pool, line, store, said, judged=reading is not Reading.text))
             heard(line)
         store.keep_pool(pool, entries)
         kept.append(pool)
@@ -92,7 +95,13 @@ def _single(path: Path) -> bool:
     return len(by_source(read_pool(path))) == 1
 
 
-async def _kept(pool: str, line: PoolLine, store: Store, reading: Reading) -> PoolEntry:
+def _told(lines: Sequence[PoolLine]) -> Reading:
+    """Where the answers of a source are: one that gave any said of every other attempt that it has none."""
+    given = any(s.answer is not None or s.text is None for line in lines for s in line.samples)
+    return Reading.source if given else Reading.text
+
+
+async def _kept(pool: str, line: PoolLine, store: Store, reading: Reading, *, judged: bool) -> PoolEntry:
     """One question of a file as a run of the store."""
     problem = replace(Problem.of(line.question, AnswerKind.auto), id=line.question_id)
     traces = [_trace(problem, sample, number, reading) for number, sample in enumerate(line.samples)]
@@ -112,7 +121,7 @@ async def _kept(pool: str, line: PoolLine, store: Store, reading: Reading) -> Po
     for place, trace in enumerate(traces):
         store.record(run, trace, "main", place)
     store.end(run, "done", {"answer": None})
-    return PoolEntry(run=run, gold=line.gold, credits=await _credits(problem, line, traces, reading))
+    return PoolEntry(run=run, gold=line.gold, credits=await _credits(problem, line, traces, judged))
 
 
 def _trace(problem: Problem, sample: PoolSample, number: int, reading: Reading) -> Trace:
@@ -129,14 +138,9 @@ def _trace(problem: Problem, sample: PoolSample, number: int, reading: Reading) 
 
 
 def _answer(sample: PoolSample, reading: Reading) -> Answer | None:
-    from_source = reading is Reading.source or (reading is Reading.auto and _answered(sample))
-    if from_source:
-        return None if sample.answer is None else Answer(sample.answer, canonical(sample.answer) or sample.answer)
-    return extract(sample.text or "", AnswerKind.math)
-
-
-def _answered(sample: PoolSample) -> bool:
-    return sample.answer is not None or sample.correct is not None or sample.text is None
+    if reading is Reading.text:
+        return extract(sample.text or "", AnswerKind.math)
+    return None if sample.answer is None else Answer(sample.answer, canonical(sample.answer) or sample.answer)
 
 
 def _scores(sample: PoolSample) -> list[Score]:
@@ -159,7 +163,7 @@ async def _classed(traces: Sequence[Trace]) -> list[Trace]:
     ]
 
 
-async def _credits(problem: Problem, line: PoolLine, traces: Sequence[Trace], reading: Reading) -> dict[str, float]:
+async def _credits(problem: Problem, line: PoolLine, traces: Sequence[Trace], judged: bool) -> dict[str, float]:
     """What every answer is worth: the mean verdict of the source on it, or ours where it gave none."""
     item = Item(id=line.question_id, problem=replace(problem, answer_kind=AnswerKind.math), gold=line.gold)
     verdicts: dict[str, list[float]] = {}
@@ -167,7 +171,7 @@ async def _credits(problem: Problem, line: PoolLine, traces: Sequence[Trace], re
         if trace.answer is None:
             continue
         known = verdicts.setdefault(trace.answer.key, [])
-        if sample.correct is not None and reading is not Reading.text:
+        if sample.correct is not None and judged:
             known.append(float(sample.correct))
     if not line.gold and not all(verdicts.values()):
         raise BenchError(

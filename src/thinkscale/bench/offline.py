@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thinkscale.bench.library import Question
-from thinkscale.bench.resample import Graded, curves, random_orders
+from thinkscale.bench.resample import Graded, curves, random_orders, singular
 from thinkscale.bench.stats import Paired, paired_difference
 from thinkscale.bench.stopping import stops
 from thinkscale.errors import BenchError, ScorerError
@@ -29,6 +29,8 @@ from thinkscale.stopping.fixed import Fixed
 from thinkscale.types import Trace
 
 Floats = NDArray[np.float64]
+FEW = 50
+"""Subsets that a rule is asked about which has to see each of them by itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +68,8 @@ def select(
         questions: the pool.
         rules: what is compared.
         sizes: numbers of attempts; no pool may have fewer than the largest.
-        resamples: subsets of each size and question; the same ones for all rules.
+        resamples: subsets of each size and question; the same ones for all rules, but at most `FEW` for a rule that
+            has to see each of them by itself.
         seed: of the subsets.
 
     Raises:
@@ -164,12 +167,16 @@ def _curve(
         return Curve(rule=name, accuracy=(), note="gives a number of its own, so there is no answer to grade")
     if _unread(rule, questions):
         return Curve(rule=name, accuracy=(), note="the pool does not have what it reads")
+    note = ""
+    if singular(rule) and resamples > FEW:
+        note = f"over {FEW} subsets of each size, since it is slow, and so is the majority vote in its difference"
+        resamples, baseline = FEW, _at_sizes(Majority(), questions, sizes, FEW, seed)
     try:
         at = _at_sizes(rule, questions, sizes, resamples, seed)
     except ScorerError as error:
         return Curve(rule=name, accuracy=(), note=str(error))
     against = paired_difference(at[:, -1], baseline[:, -1]) if len(questions) > 1 else None
-    return Curve(rule=name, accuracy=tuple(at.mean(axis=0).tolist()), against=against)
+    return Curve(rule=name, accuracy=tuple(at.mean(axis=0).tolist()), against=against, note=note)
 
 
 def _unread(rule: Voting, questions: Sequence[Question]) -> bool:

@@ -106,11 +106,21 @@ def read_pool(path: Path | str) -> Iterator[PoolLine]:
 
 
 def by_source(lines: Iterator[PoolLine]) -> dict[tuple[str, str, str], list[PoolLine]]:
-    """The lines of each source (model, method, run), in the order in which they were first seen."""
-    found: dict[tuple[str, str, str], list[PoolLine]] = {}
+    """The lines of each source (model, method, run), in the order in which they were first seen.
+
+    Raises:
+        BenchError: a source has two lines for one question.
+    """
+    found: dict[tuple[str, str, str], dict[tuple[str, str], PoolLine]] = {}
     for line in lines:
-        found.setdefault(line.source, []).append(line)
-    return found
+        known = found.setdefault(line.source, {})
+        if (line.question_id, line.question) in known:
+            raise BenchError(
+                f"question `{line.question_id or line.question}` was recorded twice by one source: put all its samples "
+                "on one line, or tell the lines apart by `run`"
+            )
+        known[line.question_id, line.question] = line
+    return {source: [*known.values()] for source, known in found.items()}
 
 
 def _line(row: Mapping[str, object]) -> PoolLine:

@@ -27,10 +27,11 @@ from thinkscale.selection.median import Median
 from thinkscale.selection.minimum_bayes_risk import MinimumBayesRisk
 from thinkscale.selection.numeric import Numeric
 from thinkscale.selection.picking import Picking
+from thinkscale.selection.rpc import Rpc
 from thinkscale.selection.voting import Voting
 from thinkscale.selection.weighted_vote import WeightedVote
 
-__all__ = ["Graded", "Orders", "credits", "curves", "estimates", "random_orders", "shuffle", "subsets"]
+__all__ = ["Graded", "Orders", "credits", "curves", "estimates", "random_orders", "shuffle", "singular", "subsets"]
 
 RANGE = 600.0
 """Widest spread of log-weights, in nats, that a double holds whichever attempt of a pool is the heaviest."""
@@ -73,8 +74,10 @@ def credits(rule: Voting, pools: Sequence[Graded], orders: Orders, rows: Sequenc
             continue
         if len(pool.ballots.classes) <= MOST and _known(rule, pool.ballots):
             quick.append(problem)
-        else:
+        elif not isinstance(rule, Rpc):
             found[problem] = _one_by_one(rule, pool, orders, rows[problem])
+    if isinstance(rule, Rpc) and pools:
+        found = _fitted(rule, pools, orders, rows)
     if quick:
         own, shuffled = [pools[i] for i in quick], [rows[i] for i in quick]
         if _by_columns(rule):
@@ -120,14 +123,19 @@ def _centres(rule: Numeric, drawn: FloatArray, at: list[int]) -> FloatArray:
     return np.where([np.isfinite(numbers[:, : k + 1]).any(axis=1) for k in at], centres, np.nan)
 
 
+def singular(rule: Voting) -> bool:
+    """Whether a rule counts votes in a way of its own, so that it has to be asked about every subset, which is slow."""
+    if isinstance(rule, MinimumBayesRisk | Picking):
+        return False
+    return type(rule).weights is not Voting.weights or type(rule).tallies is not Voting.tallies
+
+
 def _known(rule: Voting, ballots: Ballots) -> bool:
     """Whether there is a way to evaluate a rule that forms no subsets."""
-    if isinstance(rule, Numeric):
+    if isinstance(rule, Numeric) or singular(rule):
         return False
     if isinstance(rule, MinimumBayesRisk | Picking):
         return True
-    if type(rule).weights is not Voting.weights or type(rule).tallies is not Voting.tallies:
-        return False
     values = ballots.scores[ballots.votes & np.isfinite(ballots.scores)]
     if rule.logarithmic and values.size and float(np.ptp(values)) > RANGE:
         return False
@@ -143,6 +151,16 @@ def _by_columns(rule: Voting) -> bool:
 def _one_by_one(rule: Voting, pool: Graded, orders: Orders, rows: IntArray) -> FloatArray:
     order = subsets(orders, rows)
     return np.array([rule.shares(pool.ballots.take(order[:, :k])) @ pool.credits for k in orders.sizes])
+
+
+def _fitted(rule: Rpc, pools: Sequence[Graded], orders: Orders, rows: Sequence[IntArray]) -> FloatArray:
+    """Credit of a rule that fits something to every subset: all problems at once, each subset as if it were alone."""
+    drawn = [pool.ballots.take(subsets(orders, own)) for pool, own in zip(pools, rows, strict=True)]
+    classes, scores, texts = (np.stack([getattr(b, name) for b in drawn]) for name in ("classes", "scores", "texts"))
+    blank = ("",) * max(1, *(len(pool.credits) for pool in pools))
+    worth = np.array([[*pool.credits, *[0.0] * (len(blank) - len(pool.credits))] for pool in pools])
+    at = [Ballots(classes[..., :k], scores[..., :k], texts[..., :k], blank, blank) for k in orders.sizes]
+    return np.stack([(rule.shares(ballots) * worth[:, None]).sum(axis=-1) for ballots in at], axis=1)
 
 
 class _Steps:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -16,6 +16,7 @@ from pathlib import Path
 from thinkscale.answers import canonical, extract, same
 from thinkscale.errors import BenchError
 from thinkscale.registry import nearest
+from thinkscale.selection.readings import fraction_of
 from thinkscale.types import AnswerKind, Message, Problem
 
 MATH = "\nThink step by step, then end with `The answer is <answer>.`"
@@ -80,6 +81,9 @@ def data_folder() -> Path:
 def load(task: str, limit: int | None = None) -> list[Item]:
     """The first problems of a task, or of a file of JSON lines with `question` and `gold`.
 
+    A line may also have `question_id`, `unit`, `error` (how far a number may be off) and `messages`: earlier turns of a
+    chat, such as worked examples, after which the question is asked as it stands, without an instruction.
+
     Raises:
         BenchError: neither a task nor a file is called so, or the data are absent.
     """
@@ -90,8 +94,9 @@ def load(task: str, limit: int | None = None) -> list[Item]:
             raise BenchError(f"there is no `{path}`: set THINKSCALE_DATA to the folder that has `{known.file}`")
         raise BenchError(f"no task and no file is called `{task}`{nearest(task, [*TASKS])}")
     rows = list(_rows(path, limit))
-    if task == "toy":
-        return _toy(rows)
+    if task == "toy" and rows:
+        earlier = _shots(str(rows[0]["prompt"]))
+        rows = [{**row, "messages": earlier} for row in rows]
     return [_item(row, number, known or Task(file=task, kind=AnswerKind.auto)) for number, row in enumerate(rows)]
 
 
@@ -111,14 +116,16 @@ def _rows(path: Path, limit: int | None) -> Iterator[Mapping[str, object]]:
 
 
 def _item(row: Mapping[str, object], number: int, task: Task) -> Item:
-    question, unit = str(row["question"]), row.get("unit")
+    question, unit, earlier = str(row["question"]), row.get("unit"), row.get("messages")
     told = f"{question}\nGive the answer in {unit}." if unit else question
+    # Worked examples say how an answer looks.
+    asked = Message("user", told if earlier else told + task.instruction)
     error = row.get("error")
     return Item(
         id=str(row.get("question_id", number)),
         problem=Problem(
             id=str(row.get("question_id", number)),
-            messages=(Message("user", told + task.instruction),),
+            messages=(*_turns(earlier, number), asked),
             answer_kind=task.kind,
         ),
         gold=_golds(row["gold"]),
@@ -126,23 +133,24 @@ def _item(row: Mapping[str, object], number: int, task: Task) -> Item:
     )
 
 
-def _toy(rows: Sequence[Mapping[str, object]]) -> list[Item]:
-    """The word problems of the recorded set, its worked examples put as earlier turns of a chat."""
-    shots = [turn.split("\nAnswer:") for turn in str(rows[0]["prompt"]).split("Question:")[1:-1]] if rows else []
-    examples = tuple(
-        Message(role, text.strip()) for shot in shots for role, text in zip(("user", "assistant"), shot, strict=True)
-    )
+def _turns(earlier: object, number: int) -> list[Message]:
+    """The turns of a chat before the question."""
+    try:
+        return [Message(str(turn["role"]), str(turn["content"])) for turn in earlier or ()]  # type: ignore[attr-defined]
+    except (TypeError, KeyError, AttributeError):
+        raise BenchError(
+            f"`messages` of problem {number + 1} were read as earlier turns of a chat and are none: give a list of "
+            "objects with `role` and `content`"
+        ) from None
+
+
+def _shots(prompt: str) -> list[dict[str, str]]:
+    """The worked examples of the recorded set's prompt as earlier turns of a chat."""
+    shots = [turn.split("\nAnswer:") for turn in prompt.split("Question:")[1:-1]]
     return [
-        Item(
-            id=str(row["question_id"]),
-            problem=Problem(
-                id=str(row["question_id"]),
-                messages=(*examples, Message("user", str(row["question"]))),
-                answer_kind=AnswerKind.math,
-            ),
-            gold=_golds(row["gold"]),
-        )
-        for row in rows
+        {"role": role, "content": text.strip()}
+        for shot in shots
+        for role, text in zip(("user", "assistant"), shot, strict=True)
     ]
 
 
@@ -150,15 +158,12 @@ def _golds(gold: object) -> tuple[str, ...]:
     return tuple(map(str, gold)) if isinstance(gold, list) else (str(gold),)
 
 
-def _gap(gold: str, answer: str) -> float | None:
+def _gap(gold: str, answer: str) -> Fraction | None:
     """The distance of two numbers; `None` where one is none."""
     numbers = [_number(text) for text in (gold, answer)]
-    return None if None in numbers else float(abs(numbers[0] - numbers[1]))  # type: ignore[operator]
+    return None if None in numbers else abs(numbers[0] - numbers[1])  # type: ignore[operator]
 
 
 def _number(text: str) -> Fraction | None:
     found = extract(text, AnswerKind.math)
-    try:
-        return Fraction(found.key if found else canonical(text))
-    except (ValueError, ZeroDivisionError):
-        return None
+    return fraction_of(found.key if found else canonical(text))

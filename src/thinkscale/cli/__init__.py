@@ -27,6 +27,7 @@ COMMANDS = {
     "list": "List methods, scorers, rules, engines or past runs.",
     "pull": "Fetch the embedded model now instead of at the first question.",
     "select": "Run selection and stop rules on a recorded pool.",
+    "serve": "Serve every method behind the API that OpenAI's clients speak.",
     "show": "Replay a past run: its traces as a tree.",
 }
 """Every command, its module's name, and its line in the help."""

@@ -17,12 +17,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from thinkscale.bench.compare import Row, rows
-from thinkscale.bench.experiment import Plan, Result, logprobs_for, run_method
+from thinkscale.bench.experiment import Plan, Result, logprobs_for, require_all, run_method
 from thinkscale.bench.tasks import TASKS, Item, load
 from thinkscale.budget import Budget
 from thinkscale.cli.pull import fetch
 from thinkscale.door import run
 from thinkscale.engines.opening import EMBEDDED, engines_for
+from thinkscale.errors import BenchError
 from thinkscale.methods.self_consistency import SelfConsistency
 from thinkscale.registry import parse
 from thinkscale.session import Method
@@ -64,6 +65,8 @@ def command(
     methods = [cast(Method, parse(spec, "method")) for spec in method or [settings.method]]
     grid = [baseline, *(m for m in methods if m != baseline)]
     items = load(task, limit)
+    if not items:
+        raise BenchError(f"there is no problem in `{task}`: give one JSON object with `question` and `gold` per line")
     with _planned(settings, jobs=jobs, quiet=as_json) as plan:
         found = run(_all(grid, items, plan))
         name = _kept(task, plan, found[0])
@@ -116,6 +119,7 @@ def _kept(task: str, plan: Plan, found: Sequence[Result]) -> str:
 async def _all(grid: Sequence[Method], items: Sequence[Item], plan: Plan) -> list[list[Result]]:
     """Every method over every problem, with a line of progress for each."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    await require_all(grid, plan)
     logprobs = logprobs_for(grid)
     found = []
     with Progress(*columns, TextColumn("{task.fields[right]} right"), console=Console(stderr=True)) as progress:
@@ -152,7 +156,7 @@ def _print(task: str, table: Sequence[Row], n: int) -> None:
     for at, row in enumerate(table):
         against = ("baseline", "", "")
         if at:
-            interval = f"{100 * row.low:+.1f} to {100 * row.high:+.1f}"
+            interval = "" if math.isnan(row.low) else f"{100 * row.low:+.1f} to {100 * row.high:+.1f}"
             against = (f"{100 * row.difference:+.1f}", interval, f"{'> ' if row.capped else ''}{row.votes:.1f}")
         shown.add_row(
             row.method,

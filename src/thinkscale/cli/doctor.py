@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from thinkscale.door import run
@@ -54,10 +55,10 @@ async def _found(engine: Http, *, quiet: bool) -> tuple[list[Finding], str]:
 
 
 def _table(title: str, findings: list[Finding]) -> Table:
-    table = Table(title=title, title_justify="left")
+    table = Table(title=escape(title), title_justify="left")
     for name in ("what", "seen", "detail"):
         table.add_column(name)
     for f in findings:
         colour = COLOURS.get(f.verdict, "dim")
-        table.add_row(f.name, f"[{colour}]{f.verdict}[/{colour}]", f.detail)
+        table.add_row(f.name, f"[{colour}]{f.verdict}[/{colour}]", escape(f.detail))
     return table

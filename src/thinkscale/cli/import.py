@@ -12,6 +12,7 @@ from rich.console import Console
 from thinkscale.bench.library import Reading, import_file
 from thinkscale.cli.pools import opened
 from thinkscale.door import run
+from thinkscale.errors import BenchError
 
 
 def command(
@@ -31,4 +32,6 @@ def command(
             status.update(f"{done} questions")
 
         names = run(import_file(file, kept, name=name, reading=answers, heard=heard))
+    if not names:
+        raise BenchError(f"there is no recording in `{file}`: give one question with its samples per line")
     print(json.dumps(names) if as_json else "\n".join(names))

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Annotated
 
 import typer
-from rich.console import Console
+from rich.console import Console, JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
@@ -118,8 +118,9 @@ def _print(rows: list[tuple[Key, Spent]], *, as_json: bool) -> None:
         print(json.dumps([_row(*row) for row in rows], ensure_ascii=False))
         return
     table = Table(box=None, padding=(0, 2), header_style="bold")
-    for column in ("id", "name", "since", "requests today", "tokens", "usd", "limits"):
-        table.add_column(column, no_wrap=column == "id", justify="right" if column in ("tokens", "usd") else "left")
+    for column in ("id", "name", "since", "requests", "tokens", "usd today", "limits"):
+        justify: JustifyMethod = "right" if column in ("requests", "tokens", "usd today") else "left"
+        table.add_column(column, no_wrap=column in ("id", "since"), justify=justify, overflow="fold")
     for key, today in rows:
         since = datetime.fromtimestamp(key.created).astimezone().strftime("%Y-%m-%d")
         limits = [f"{name}={value}" for name, value in key.limits.named().items()]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
-from dataclasses import MISSING, asdict, fields
+from dataclasses import asdict
 from typing import Annotated, cast
 
 import typer
@@ -18,7 +19,7 @@ from thinkscale.bench.stats import Paired
 from thinkscale.cli.pools import opened
 from thinkscale.engines.opening import split
 from thinkscale.errors import SettingsError
-from thinkscale.registry import lookup, names, parse
+from thinkscale.registry import names, parse
 from thinkscale.selection import Selector
 from thinkscale.stopping import StopRule
 
@@ -48,7 +49,7 @@ def command(
         told = {"pool": pool, "questions": len(questions), "n": sizes}
         print(json.dumps({**told, "selection": [*map(asdict, curves)], "stopping": [*map(asdict, stops)]}))
         return
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else 200)
     if curves:
         console.print(_curves(curves, sizes))
     if stops:
@@ -76,21 +77,16 @@ def _rules(text: str, cap: int) -> tuple[list[Selector], list[StopRule]]:
     """Selection and stop rules of a list; a stop rule that has to know how many attempts there are is told the cap."""
     if text == "all":
         rest = sorted(set(names("selector")) - {"majority"})
-        bound = [f"{name}(n={cap})" if _needs_n(name) else name for name in sorted(names("stop-rule"))]
-        return (
-            [cast(Selector, parse(name, "selector")) for name in ("majority", *rest)],
-            [cast(StopRule, parse(spec, "stop-rule")) for spec in bound],
-        )
-    stoppers = [spec for spec in split(text) if _is_stop_rule(spec.partition("(")[0])]
-    selectors = [spec for spec in split(text) if spec not in stoppers]
+        selectors, stoppers = ["majority", *rest], sorted(names("stop-rule"))
+    else:
+        specs = [spec.strip() for spec in split(text)]
+        stoppers = [spec for spec in specs if _is_stop_rule(spec.partition("(")[0])]
+        selectors = [spec for spec in specs if spec not in stoppers]
+    rules = [cast(StopRule, parse(spec, "stop-rule")) for spec in stoppers]
     return (
         [cast(Selector, parse(spec, "selector")) for spec in selectors],
-        [cast(StopRule, parse(spec, "stop-rule")) for spec in stoppers],
+        [rule.within(cap) if hasattr(rule, "within") else rule for rule in rules],
     )
-
-
-def _needs_n(name: str) -> bool:
-    return any(f.name == "n" and f.default is MISSING for f in fields(lookup("stop-rule", name)))
 
 
 def _is_stop_rule(name: str) -> bool:
@@ -100,7 +96,7 @@ def _is_stop_rule(name: str) -> bool:
 def _curves(curves: Sequence[Curve], sizes: Sequence[int]) -> Table:
     table = Table(box=None, padding=(0, 2), header_style="bold")
     for name in ("selection", *(f"n = {size}" for size in sizes), "− majority", "95 %"):
-        table.add_column(name, justify="left" if name == "selection" else "right", no_wrap=True)
+        table.add_column(name, justify="left" if name == "selection" else "right", no_wrap=name != "selection")
     for curve in curves:
         if curve.accuracy:
             table.add_row(curve.rule, *(f"{100 * a:.1f}" for a in curve.accuracy), *_against(curve.against))
@@ -116,7 +112,7 @@ def _notes(curves: Sequence[Curve]) -> list[str]:
 def _stops(stops: Sequence[Stop]) -> Table:
     table = Table(box=None, padding=(0, 2), header_style="bold")
     for name in ("stopping", "right", "attempts", "tokens", "− all attempts", "95 %"):
-        table.add_column(name, justify="left" if name == "stopping" else "right", no_wrap=True)
+        table.add_column(name, justify="left" if name == "stopping" else "right", no_wrap=name != "stopping")
     for row in stops:
         told = (f"{100 * row.accuracy:.1f}", f"{row.samples:.2f}", f"{row.tokens:,.0f}")
         table.add_row(row.rule, *told, *_against(row.against))

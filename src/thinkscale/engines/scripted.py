@@ -244,4 +244,11 @@ class _Speech:
             vocab=2,
             top=tuple(tuple(sorted(pair, key=lambda it: -it[1]))[:wanted] for pair in pairs) if wanted else (),
             entropy=tuple(-math.fsum(math.exp(x) * x for _, x in pair if x > -math.inf) for pair in pairs),
+            texts=tuple(self.words[start:stop]),
+            top_texts=tuple(
+                tuple(word if i == 0 else "…" for i, _ in sorted(pair, key=lambda it: -it[1])[:wanted])
+                for word, pair in zip(self.words[start:stop], pairs, strict=True)
+            )
+            if wanted
+            else (),
         )

@@ -5,19 +5,18 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-import ssl
-import time
-import urllib.request
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
-from email.utils import parsedate_to_datetime
+from types import SimpleNamespace
 from weakref import WeakKeyDictionary
 
 import aiohttp
 import orjson
 from yarl import URL
 
-from thinkscale.errors import ContextError, EngineError, ModelError, SettingsError
+from thinkscale.engines.addresses import proxy_for, sendable, trust_for, url_of
+from thinkscale.engines.refusals import refusal
+from thinkscale.errors import EngineError
 
 CONNECT = 10.0
 """Seconds to reach a server."""
@@ -28,12 +27,8 @@ FAREWELL = 0.02
 _QUOTED = 240
 """Characters of a server's own words that are passed on."""
 _KEY = re.compile(r"\b(sk|key|hf|gsk|Bearer)[-_ ][\w-]{6,}[\w*-]*")
-_CONTEXT = re.compile(
-    r"context (length|size|window)|maximum context|too (long|many tokens)|exceeds? the (max|avail)", re.I
-)
-_PASSING = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
-"""Statuses after which the same request may succeed."""
-_FIXED_QUOTA = re.compile(r"insufficient_quota|exceeded your current quota|billing", re.I)
+_LONGEST_ERROR = 65536
+"""Bytes of an error reply that are read."""
 
 
 class Transport:
@@ -46,17 +41,16 @@ class Transport:
         total: most seconds for a whole reply; `None` lets a model think for as long as it says something.
 
     Raises:
-        SettingsError: the address is not one.
+        SettingsError: the address is not one, or the key cannot be sent.
     """
 
     def __init__(
         self, base_url: str, key: str | None = None, *, idle: float = IDLE, total: float | None = None
     ) -> None:
-        url = _url(base_url)
+        url = url_of(base_url)
         self.url = url.with_user(None) if key else url
-        self._key = key
+        self._key = sendable(key)
         self._timeout = aiohttp.ClientTimeout(total=total, sock_connect=CONNECT, sock_read=idle)
-        self._idle = idle
         self._open: WeakKeyDictionary[asyncio.AbstractEventLoop, tuple[aiohttp.ClientSession, object]] = (
             WeakKeyDictionary()
         )
@@ -107,37 +101,7 @@ class Transport:
 
     def failure(self, status: int, reply: object, headers: Mapping[str, str] | None = None) -> EngineError:
         """What an error reply means, in one sentence with the next step."""
-        said = self.clean(_words(reply))
-        whole = _words(reply)
-        told = f" (`{said}`)" if said else ""
-        if status in (401, 403):
-            return EngineError(
-                f"`{self.shown}` refused the key with status {status}{told}: set OPENAI_API_KEY to one it accepts",
-                status=status,
-            )
-        if status in (400, 413, 422, 500) and _CONTEXT.search(whole):
-            return ContextError(
-                f"the prompt and the tokens asked for do not fit the model's context{told}: shorten the prompt or "
-                "lower `--max-tokens`",
-                status=status,
-            )
-        if status == 404 and "model" in whole.lower():
-            return ModelError(f"`{self.shown}` does not serve this model{told}: name one that it lists", status=status)
-        if status in (404, 405):
-            return EngineError(
-                f"`{self.shown}` has no such endpoint (status {status}): check the base URL, which usually ends in "
-                "`/v1`",
-                status=status,
-            )
-        if "chat template" in whole.lower():
-            return EngineError(
-                f"the model at `{self.shown}` has no chat template{told}: ask through `api=completions`", status=status
-            )
-        passing = status in _PASSING and not (status == 429 and _FIXED_QUOTA.search(whole))
-        wait = _retry_after(headers or {}) if passing else None
-        return EngineError(
-            f"`{self.shown}` answered with status {status}{told}", retryable=passing, retry_after=wait, status=status
-        )
+        return refusal(self.shown, status, reply, headers or {}, self.clean)
 
     async def _json(self, method: str, path: str, body: Mapping[str, object] | None, *, root: bool) -> object:
         async with self._request(method, self._at(path, root=root), body) as response:
@@ -159,27 +123,53 @@ class Transport:
                     f"`{self.shown}` answered with a web page instead of JSON: it is no OpenAI-compatible server, or "
                     "the base URL lacks its `/v1`"
                 ) from None
-            said = self.clean(raw[:_QUOTED].decode("utf-8", "replace"))
-            raise EngineError(f"`{self.shown}` sent what is not JSON (`{said}`)", retryable=True) from None
+            said = self.clean(raw[:_LONGEST_ERROR].decode("utf-8", "replace"))
+            raise EngineError(
+                f"`{self.shown}` sent what is not JSON (`{said}`): check that the base URL is that of an "
+                "OpenAI-compatible server",
+                retryable=True,
+            ) from None
 
     @asynccontextmanager
     async def _request(
         self, method: str, url: URL, body: Mapping[str, object] | None
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        data = None if body is None else orjson.dumps(body, default=_plain)
-        with self._translated():
-            response = await self._session().request(method, url, data=data, proxy=self._proxy)
         try:
-            if response.status >= 400:
-                with self._translated():
-                    raw = await response.content.read(65536)
-                raise self.failure(response.status, _loaded(raw), response.headers)
+            data = None if body is None else orjson.dumps(body, default=_plain)
+        except orjson.JSONEncodeError as error:
+            raise EngineError(f"the request cannot be written as JSON ({error}): correct its texts") from None
+        with self._translated():
+            response = await self._answered(method, url, data)
+        try:
+            if response.status >= 300:
+                raise self.failure(response.status, _loaded(await self._told(response)), response.headers)
             yield response
         except BaseException:
             response.close()
             raise
         finally:
             response.release()
+
+    async def _answered(self, method: str, url: URL, data: bytes | None) -> aiohttp.ClientResponse:
+        """The beginning of a reply, asked for again where the server had just given up a connection that was kept."""
+        while True:
+            kept: list[bool] = []
+            try:
+                # Wherever a server points to, neither the prompt nor the key was meant for that place.
+                return await self._session().request(
+                    method, url, data=data, proxy=self._proxy, allow_redirects=False, trace_request_ctx=kept
+                )
+            except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
+                if not kept:
+                    raise
+
+    async def _told(self, response: aiohttp.ClientResponse) -> bytes:
+        """The beginning of an error reply."""
+        raw = b""
+        with self._translated():
+            while len(raw) < _LONGEST_ERROR and (block := await response.content.read(_LONGEST_ERROR)):
+                raw += block
+        return raw
 
     def _translated(self) -> _Translated:
         return _Translated(self)
@@ -188,6 +178,8 @@ class Transport:
         loop = asyncio.get_running_loop()
         kept = self._open.get(loop)
         if kept is None or kept[0].closed:
+            for ended in [other for other in self._open if other.is_closed()]:
+                del self._open[ended]
             kept = self._connected()
             self._open[loop] = kept
         return kept[0]
@@ -197,12 +189,13 @@ class Transport:
         if self._key:
             headers["Authorization"] = f"Bearer {self._key}"
         session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=300, keepalive_timeout=60, ssl=_trust(self.url)),
+            connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=300, keepalive_timeout=60, ssl=trust_for(self.url)),
             timeout=self._timeout,
             headers=headers,
             read_bufsize=2**18,
+            trace_configs=[_tracing()],
         )
-        self._proxy = _proxy_for(self.url)
+        self._proxy = proxy_for(self.url)
         # A loop closes its asynchronous generators before it ends, which is the moment to close the connections.
         keeper = _closing(session)
         begun = keeper.asend(None)
@@ -211,7 +204,8 @@ class Transport:
         return session, keeper
 
     def _at(self, path: str, *, root: bool = False) -> URL:
-        return (self.url.with_path("/") if root else self.url) / path
+        below = (self.url.with_path("/") if root else self.url) / path
+        return below.with_query(self.url.query) if self.url.query else below
 
 
 class Reply:
@@ -263,13 +257,15 @@ class _Translated:
         return None
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, aiohttp.ClientError | asyncio.TimeoutError | OSError):
+        if isinstance(error, aiohttp.ClientError | asyncio.TimeoutError | OSError | UnicodeError):
             raise self._explained(error) from None
 
     def _explained(self, error: BaseException) -> EngineError:
         at, host = self._transport.shown, self._transport.url.host
         match error:
-            case aiohttp.ClientConnectorDNSError():
+            case aiohttp.ClientConnectorDNSError() if proxy_for(self._transport.url):
+                return EngineError("the proxy named by the environment cannot be found: check HTTPS_PROXY and NO_PROXY")
+            case aiohttp.ClientConnectorDNSError() | UnicodeError():
                 return EngineError(f"the host `{host}` of `{at}` cannot be found: check the address", retryable=True)
             case aiohttp.ClientConnectorCertificateError():
                 why = self._transport.clean(str(error.certificate_error))
@@ -289,8 +285,30 @@ class _Translated:
                     f"no server answers at `{at}` ({_reason(error)}): start it, or correct the base URL", retryable=True
                 )
             case asyncio.TimeoutError():
-                return EngineError(f"`{at}` kept silent or took longer than allowed", retryable=True)
-        return EngineError(f"the connection to `{at}` broke ({type(error).__name__})", retryable=True)
+                return EngineError(
+                    f"`{at}` kept silent or took longer than allowed: see what keeps it, or raise `idle` or `total`",
+                    retryable=True,
+                )
+        why = type(error).__name__
+        if isinstance(error, aiohttp.ServerDisconnectedError) and at.startswith("http:"):
+            return EngineError(
+                f"`{at}` hung up without a word ({why}): see its log, or write `https://` if it wants TLS",
+                retryable=True,
+            )
+        return EngineError(
+            f"the connection to `{at}` broke ({why}): ask again, or see the server's log", retryable=True
+        )
+
+
+def _tracing() -> aiohttp.TraceConfig:
+    """Has the list that goes with a request tell whether its connection had been used before."""
+
+    async def note(_: object, about: SimpleNamespace, __: object) -> None:
+        about.trace_request_ctx.append(True)
+
+    tracing = aiohttp.TraceConfig()
+    tracing.on_connection_reuseconn.append(note)
+    return tracing
 
 
 async def _closing(session: aiohttp.ClientSession) -> AsyncGenerator[None, None]:
@@ -300,68 +318,11 @@ async def _closing(session: aiohttp.ClientSession) -> AsyncGenerator[None, None]
         await session.close()
 
 
-def _url(base_url: str) -> URL:
-    try:
-        url = URL(base_url.strip())
-    except ValueError:
-        url = URL()
-    if url.scheme not in ("http", "https") or not url.host:
-        raise SettingsError(f"`{base_url}` is no address of a server: write it like `http://127.0.0.1:8000/v1`")
-    return url.with_path(url.path.rstrip("/")) if url.path.strip("/") else url.with_path("/v1")
-
-
-def _trust(url: URL) -> ssl.SSLContext | bool:
-    """The certificates to trust: those of the environment's bundle, or the system's. Made late, as it is slow."""
-    if url.scheme != "https":
-        return True
-    names = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
-    bundle = next((found for name in names if (found := os.environ.get(name))), None)
-    return ssl.create_default_context(cafile=bundle)
-
-
-def _proxy_for(url: URL) -> str | None:
-    if urllib.request.proxy_bypass(url.host or ""):
-        return None
-    return urllib.request.getproxies().get(url.scheme)
-
-
 def _loaded(raw: bytes) -> object:
     try:
         return orjson.loads(raw)
     except orjson.JSONDecodeError:
         return raw.decode("utf-8", "replace")
-
-
-def _words(reply: object) -> str:
-    """The message in an error reply, of whichever shape."""
-    if isinstance(reply, Mapping):
-        for name in ("error", "message", "detail"):
-            if reply.get(name):
-                inner = reply[name]
-                code = reply.get("code") or reply.get("type") or ""
-                return _words(inner) if isinstance(inner, Mapping | list) else f"{inner} {code}".strip()
-        return orjson.dumps(reply, default=str).decode()
-    if isinstance(reply, list):
-        return "; ".join(_words(item) for item in reply[:3])
-    text = str(reply)
-    return "" if text.lstrip().startswith("<") else text
-
-
-def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """The wait that a server asks for, in seconds."""
-    for name, unit in (("retry-after-ms", 1e-3), ("retry-after", 1.0)):
-        value = headers.get(name)
-        if value is None:
-            continue
-        try:
-            return max(0.0, float(value) * unit)
-        except ValueError:
-            pass
-        try:
-            return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
-        except ValueError:
-            continue
-    return None
 
 
 def _reason(error: aiohttp.ClientConnectorError) -> str:

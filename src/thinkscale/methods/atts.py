@@ -47,6 +47,8 @@ class Atts:
 
     def __post_init__(self) -> None:
         at_least(1, chunk=self.chunk, turns=self.turns)
+        if not 0 < self.alpha < 1:
+            raise SpecError(f"`alpha={self.alpha}` must be between 0 and 1")
         try:
             self._gates()
         except ValueError as error:

@@ -17,7 +17,9 @@ from thinkscale.types import Problem, Score, Trace
 class SelfCertainty:
     """Mean over tokens of KL(U ‖ p) = logsumexp(z) − mean(z) − log V, in nats, from raw logits z (paper's equation 4).
 
-    Exact: the engine reduces the whole vocabulary to the two scalars, nothing is truncated to the top k.
+    Exact: the engine reduces the whole vocabulary to the two scalars, nothing is truncated to the top k. The released
+    code reads the logits one position late, and of a text that it tokenised anew. In the paper's own tables the attempt
+    of the highest score loses to a plain vote; votes weighed by its rank, as `borda` has them, gain on it.
     """
 
     needs: ClassVar = frozenset({Capability.logprobs, Capability.token_moments})

@@ -20,12 +20,19 @@ IntArray = NDArray[np.intp]
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 
+BEYOND = 1e300
+"""Readings beyond it count as it does, so that their sums and differences stay in the range of a float."""
 NO_ANSWER = ""
 """The key under which attempts without an answer vote where they are allowed to."""
 
 
 class Invalid(StrEnum):
-    """What becomes of an attempt without an answer."""
+    """What becomes of an attempt without an answer.
+
+    Published code differs. compute-optimal-tts drops it; in search-and-learn the empty answer can win, and so can the
+    number that stands for none in the code of Singhi et al. 2025; the loader of Best-of-∞ deletes it from the pool,
+    which raises the pass@1 that is reported.
+    """
 
     ignore = "ignore"
     """It casts no vote and stays in the denominator of the confidence."""
@@ -36,7 +43,11 @@ class Invalid(StrEnum):
 
 
 class Ties(StrEnum):
-    """Which of several leaders a ranking names. An evaluation shares the credit among them whatever is chosen here."""
+    """Which of several leaders a ranking names. An evaluation shares the credit among them whatever is chosen here.
+
+    Published code differs. search-and-learn, compute-optimal-tts, self-certainty and HEX name the one seen first,
+    Eureka a random one, Best-of-∞ the smallest in one place and the first in another; RPC shares the credit.
+    """
 
     first_seen = "first_seen"
     fractional = "fractional"
@@ -90,7 +101,7 @@ def answer_of(trace: Trace, invalid: Invalid) -> Answer | None:
 def ballots_of(traces: Sequence[Trace], invalid: Invalid, scores: Sequence[float]) -> Ballots:
     """A pool as arrays; classes are numbered as they were first seen, and a score that is not a number is missing."""
     answers = [answer_of(t, invalid) for t in traces]
-    readings = np.array([-math.inf if math.isnan(s) else s for s in scores], np.float64)
+    readings = np.array([max(-BEYOND, min(s, BEYOND)) if s > -math.inf else -math.inf for s in scores], np.float64)
     words = {a.key: a.text for a in reversed(answers) if a is not None}
     order = dict.fromkeys(a.key for a in answers if a is not None)
     return Ballots(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from thinkscale.registry import at_least, spec
+from thinkscale.errors import SpecError
+from thinkscale.registry import spec
 from thinkscale.selection.ballots import FloatArray, IntArray
 from thinkscale.selection.readings import last_score
 from thinkscale.selection.voting import Voting, check_policy
@@ -21,13 +22,14 @@ class Borda(Voting):
     """
 
     p: float = 0.5
-    """At least 0."""
+    """From 0 to 64, where the highest score has won long since and weights still fit into a float."""
     kind: str = ""
     """Name of the scorer whose values are ranked; the latest one's when empty."""
 
     def __post_init__(self) -> None:
         check_policy(self)
-        at_least(0, p=self.p)
+        if not 0 <= self.p <= 64:
+            raise SpecError(f"`p={self.p}` must be from 0, which is the majority, to 64, which is the highest score")
 
     @property
     def ranked(self) -> bool:

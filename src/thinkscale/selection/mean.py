@@ -26,9 +26,9 @@ class Mean(Numeric):
     def interval(self, values: Sequence[float]) -> Estimate:
         """The mean with its normal 95 % interval; unbounded for a single number."""
         n = len(values)
-        mean = math.fsum(values) / n
+        mean = math.fsum(v / n for v in values)
         if n < 2:
             return Estimate(value=mean, low=-math.inf, high=math.inf, count=n)
-        deviation = math.sqrt(math.fsum((v - mean) ** 2 for v in values) / (n - 1))
+        deviation = math.hypot(*(v - mean for v in values)) / math.sqrt(n - 1)
         reach = NormalDist().inv_cdf(0.975) * deviation / math.sqrt(n)
         return Estimate(value=mean, low=mean - reach, high=mean + reach, count=n)

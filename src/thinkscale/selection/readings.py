@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import math
+import re
+import sys
 from fractions import Fraction
 
 from thinkscale.types import Origin, Trace
+
+_VAST = re.compile(r"e[-+]?\d{4}", re.IGNORECASE)
+"""Exponents that no float holds. As fractions such numbers are so long that reading one may take hours."""
 
 
 def last_score(trace: Trace, kind: str = "") -> float:
@@ -25,10 +30,16 @@ def chosen_logprobs(trace: Trace) -> tuple[float, ...]:
 def number_of(trace: Trace) -> float | None:
     """The finite number that a trace answers: `12`, `-0.5`, `1e3` or `3/4`; `None` for any other answer."""
     for said in (trace.answer.key, trace.answer.text) if trace.answer else ():
-        try:
-            value = float(Fraction(said.replace(",", "").strip()))
-        except (ValueError, ZeroDivisionError, OverflowError):
-            continue
-        if math.isfinite(value):
-            return value
+        exact = fraction_of(said)
+        if exact is not None and abs(exact) <= sys.float_info.max:
+            return float(exact)
     return None
+
+
+def fraction_of(said: str) -> Fraction | None:
+    """The number that a text is, exactly; `None` where it is none, or one that no float holds."""
+    plain = said.replace(",", "").strip()
+    try:
+        return None if _VAST.search(plain) else Fraction(plain)
+    except (ValueError, ZeroDivisionError):
+        return None

@@ -97,7 +97,7 @@ def asked(api: Api, body: Json, headers: Mapping[str, str], limits: Limits) -> A
         model=model,
         problem=_problem(api, body, sampling, limits),
         sampling=sampling,
-        given=frozenset(f.name for f in fields(Sampling) if getattr(sampling, f.name) != getattr(_NOTHING, f.name)),
+        given=frozenset([name for name, unsaid in _UNSAID if getattr(sampling, name) != unsaid]),
         n=_choices(api, body, limits),
         stream=stream,
         include_usage=flag(table(body, "stream_options") or {}, "include_usage", "stream_options"),
@@ -110,7 +110,8 @@ def asked(api: Api, body: Json, headers: Mapping[str, str], limits: Limits) -> A
     )
 
 
-_NOTHING = Sampling()
+_UNSAID = [(f.name, getattr(Sampling(), f.name)) for f in fields(Sampling)]
+_NO_BUDGET = Budget()
 _NO_STATE = "The gateway keeps no conversations: send all of it in `input`."
 _REFUSED: dict[Api, dict[str, str]] = {
     Api.chat: {
@@ -131,8 +132,11 @@ _REFUSED: dict[Api, dict[str, str]] = {
 
 def tighter(*budgets: Budget) -> Budget:
     """A budget that keeps to all of these."""
+    said = [budget for budget in budgets if budget != _NO_BUDGET]
+    if len(said) < 2:
+        return said[0] if said else _NO_BUDGET
     limits: dict[str, float] = {}
-    for budget in budgets:
+    for budget in said:
         for name, value in budget.limits().items():
             limits[name] = min(value, limits.get(name, math.inf))
     return Budget(**limits)  # type: ignore[arg-type]
@@ -274,13 +278,14 @@ def _own(body: Json) -> Json:
 
 def _budget(own: Json, headers: Mapping[str, str], limits: Limits, *, waits: bool) -> Budget:
     """The tightest of what the body, the headers and the limits allow, and of how long a client is known to wait."""
-    told = [_budget_of(own.get("budget"), "thinkscale.budget"), Budget(seconds=limits.seconds)]
+    told = [_budget_of(own.get("budget"), "thinkscale.budget")]
     if (words := headers.get(BUDGET_HEADER)) is not None:
         told.append(_budget_of(words, BUDGET_HEADER))
     if (words := headers.get(DEADLINE_HEADER)) is not None:
         told.append(_budget_of(f"seconds={words}", DEADLINE_HEADER))
-    if waits:
-        told += [Budget(seconds=seconds) for seconds in map(_patience, PATIENCE_HEADERS, [headers] * 2) if seconds]
+    patience = [_patience(header, headers) for header in PATIENCE_HEADERS] if waits else []
+    if seconds := min(filter(None, (limits.seconds, *patience)), default=None):
+        told.append(Budget(seconds=seconds))
     return tighter(*told)
 
 
@@ -291,7 +296,7 @@ def _budget_of(given: object, param: str) -> Budget:
         ServeError: it is neither, or buys nothing.
     """
     if given is None:
-        return Budget()
+        return _NO_BUDGET
     try:
         budget = Budget.parse(given) if isinstance(given, str) else _budget_from(given, param)
     except BudgetError as error:
@@ -316,8 +321,10 @@ def _budget_from(given: object, param: str) -> Budget:
 
 def _patience(header: str, headers: Mapping[str, str]) -> float | None:
     """How long a client waits, less what a reply takes on its way; a header that is no number says nothing."""
+    if not (words := headers.get(header)):
+        return None
     try:
-        seconds = float(headers.get(header) or "nan")
+        seconds = float(words)
     except ValueError:
         return None
     return seconds - min(2.0, 0.1 * seconds) if 0 < seconds < math.inf else None

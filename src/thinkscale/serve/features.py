@@ -58,24 +58,35 @@ def features_of(asked: Asked) -> frozenset[Feature]:
     return frozenset(feature for feature, here in present.items() if here)
 
 
-def require_carried(asked: Asked, method: Method) -> None:
-    """Refuse what the method would lose.
-
-    Raises:
-        ServeError: 400, naming the field, the part of the method that stands in the way, and the way out.
-    """
-    here = features_of(asked)
-    if not here or (isinstance(method, Passthrough) and method.by is None):
-        return
-    if Feature.choices in here and not isinstance(method, Passthrough):
-        raise _refusal(Feature.choices, _name(method), "it makes one answer of many attempts; `trace` shows them all")
+def losses_of(method: Method) -> dict[Feature, tuple[str, str]]:
+    """What a method would lose, each with the name of the part in the way and the reason."""
+    losses: dict[Feature, tuple[str, str]] = {}
+    if isinstance(method, Passthrough) and method.by is None:
+        return losses
+    if not isinstance(method, Passthrough):
+        why = "it makes one answer of many attempts; `trace` shows them all"
+        losses[Feature.choices] = (_name(method), why)
     for part in components(method):
         name = _name(part)
-        if _writes_into_a_turn(part) and (lost := sorted(here & _LOST_IN_A_TURN)):
-            raise _refusal(lost[0], name, "it writes into a turn that the model began")
-        spelled = READERS.get(name, frozenset()) - ({Feature.tools} if _name(method) == _SPELLS_CALLS else set())
-        if lost := sorted(here & spelled):
-            raise _refusal(lost[0], name, "it has the text of attempts read by a question of its own")
+        readable = {Feature.tools} if _name(method) == _SPELLS_CALLS else frozenset[Feature]()
+        for feature in _LOST_IN_A_TURN if _writes_into_a_turn(part) else ():
+            losses.setdefault(feature, (name, "it writes into a turn that the model began"))
+        for feature in READERS.get(name, frozenset()) - readable:
+            why = "it has the text of attempts read by a question of its own"
+            losses.setdefault(feature, (name, why))
+    return losses
+
+
+def refusal(feature: Feature, name: str, why: str) -> ServeError:
+    """Status 400 that names the field, the part of the method that is in the way, and the way out."""
+    what = "images" if feature is Feature.images else f"'{feature}'"
+    said = f"The method `{name}` cannot carry {what}: {why}. Leave it out, or ask for a method that draws whole answers"
+    tail = "." if feature is Feature.choices else ", such as `self-consistency`."
+    if feature is Feature.choices:
+        said = (
+            f"The method `{name}` cannot carry 'n' above 1: {why}. Ask the model without a method for several choices"
+        )
+    return ServeError(said + tail, param=feature.value, code="unsupported_feature")
 
 
 def _name(part: object) -> str:
@@ -86,14 +97,3 @@ def _writes_into_a_turn(part: object) -> bool:
     needs = [getattr(part, "needs", frozenset()), *getattr(part, "role_needs", {}).values()]
     carries_on = getattr(part, "carry", "") == "prefill"
     return hasattr(part, "solve") and (carries_on or any(Capability.prefill in needed for needed in needs))
-
-
-def _refusal(feature: Feature, name: str, why: str) -> ServeError:
-    what = "images" if feature is Feature.images else f"'{feature}'"
-    said = f"The method `{name}` cannot carry {what}: {why}. Leave it out, or ask for a method that draws whole answers"
-    tail = "." if feature is Feature.choices else ", such as `self-consistency`."
-    if feature is Feature.choices:
-        said = (
-            f"The method `{name}` cannot carry 'n' above 1: {why}. Ask the model without a method for several choices"
-        )
-    return ServeError(said + tail, param=feature.value, code="unsupported_feature")

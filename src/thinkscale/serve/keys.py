@@ -18,21 +18,25 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 from pydantic import TypeAdapter
 
 from thinkscale.budget import Budget
 from thinkscale.errors import ServeError, SettingsError, StoreError
+from thinkscale.serve.asking import tighter
 from thinkscale.store import prepared
 from thinkscale.types import Usage
 
 MINUTE = 60
 DAY = 86_400
 PREFIX = "sk-ts-"
-_NOBODY = bytes(32)
-"""What the hash of an unknown key is compared with; no key has it."""
+_KNOWN = (
+    "SELECT hash, id, name, limits, created, revoked FROM keys WHERE id = ? "
+    "UNION ALL SELECT zeroblob(32), '', '', '{}', 0.0, 0.0 LIMIT 1"
+)
+"""The key of an id, or one that has never been good and whose hash no key has: looking for either takes as long."""
 _NANO = 10**9
 _PATIENCE = 2.0
 """Most seconds to wait for another process that writes; the event loop waits as well."""
@@ -92,11 +96,13 @@ class Spent:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Admission:
-    """Leave to make one run. It holds what it may spend until it is charged."""
+    """Leave to make one run. It holds what the run can spend until it is charged."""
 
     key: Key
-    budget: Budget
-    """What the run may spend: what was wanted, within what the key has left."""
+    budget: Budget = field(default_factory=Budget)
+    """What the run may spend: what the key has left for it."""
+    held: Budget = field(default_factory=Budget)
+    """The tokens and the money of it that no other run of the key may spend."""
 
 
 OPEN = Key(id="", name="anyone")
@@ -174,33 +180,35 @@ class Keyring:
         id = token.removeprefix(PREFIX).partition("-")[0]
         given = hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
         with self._reading() as db:
-            row = db.execute("SELECT hash, id, name, limits, created, revoked FROM keys WHERE id = ?", (id,)).fetchone()
-        good = hmac.compare_digest(given, row[0] if row else _NOBODY)
-        if not good or row is None or row[5] is not None:
+            [known, *row] = db.execute(_KNOWN, (id,)).fetchone()
+        if not hmac.compare_digest(given, known) or row[-1] is not None:
             raise _unauthorized(
                 "Incorrect API key provided: use one that `thinkscale keys add` printed and nobody has revoked",
                 code="invalid_api_key",
             )
-        return _key(row[1:])
+        return _key(*row)
 
-    def admit(self, key: Key, wanted: Budget | None = None) -> Admission:
-        """Count a request and hold what its run may spend.
+    def admit(self, key: Key, most: Budget | None = None) -> Admission:
+        """Count a request and hold what its run can spend.
 
         Args:
             key: whose request it is.
-            wanted: the most that the run would spend. What it leaves open is all that the key has left, and then other
-                runs of the key are refused until this one is charged: put the ceiling of the method in it.
+            most: what the run can spend at most, as `ceilings.most` works it out. Of tokens that it leaves open
+                everything is held that the key has left, and other runs of the key are refused meanwhile; money that
+                it leaves open is not held, because then nobody knows prices.
 
         Raises:
             ServeError: a limit is reached (429), or the account cannot be written (503).
         """
-        wanted = wanted or Budget()
         if key is OPEN:
-            return Admission(key, wanted)
+            return Admission(key)
+        most = tighter(most or Budget(), key.limits.budget)
         with self._lock:
             with self._writing() as db:
                 self._refuse(key)
-                admission = Admission(key, _tighter(wanted, self.left(key)))
+                left = self.left(key)
+                held = tighter(most, left)
+                admission = Admission(key, left, replace(held, usd=None) if most.usd is None else held)
                 _add(db, key.id, int(self._clock()), requests=1)
             self._running.setdefault(key.id, set()).add(admission)
         return admission
@@ -227,15 +235,15 @@ class Keyring:
         """What the next run of a key may spend: its budget per request, within what is left of its day."""
         if key is OPEN:
             return Budget()
-        today, limits = self.spent(key), key.limits
+        limits = key.limits
         with self._lock:
-            held = [a.budget for a in self._running.get(key.id, ())]
+            today, held = self.spent(key), [a.held for a in self._running.get(key.id, ())]
         tokens, usd = limits.tokens_per_day, limits.usd_per_day
         if tokens is not None:
             tokens = max(0, tokens - today.tokens - sum(b.tokens or 0 for b in held))
         if usd is not None:
             usd = max(0.0, round(usd - today.usd - math.fsum(b.usd or 0.0 for b in held), 9))
-        return _tighter(limits.budget, Budget(tokens=tokens, usd=usd))
+        return tighter(limits.budget, Budget(tokens=tokens, usd=usd))
 
     def spent(self, key: Key, span: int = DAY) -> Spent:
         """What a key used today, or in this minute."""
@@ -250,7 +258,7 @@ class Keyring:
         """All keys, the oldest first, revoked ones included."""
         with self._reading() as db:
             rows = db.execute("SELECT id, name, limits, created, revoked FROM keys ORDER BY created, id").fetchall()
-        return [_key(row) for row in rows]
+        return [_key(*row) for row in rows]
 
     def add(self, name: str, limits: Limits | None = None) -> tuple[Key, str]:
         """A new key and its secret, which cannot be had again."""
@@ -365,16 +373,7 @@ def _whole(amount: float) -> int:
     return round(min(max(amount, 0.0), 2.0**53)) if not math.isnan(amount) else 0
 
 
-def _tighter(one: Budget, other: Budget) -> Budget:
-    """Both limits at once."""
-    limits = one.limits()
-    for name, value in other.limits().items():
-        limits[name] = min(value, limits.get(name, math.inf))
-    return Budget(**limits)  # type: ignore[arg-type]
-
-
-def _key(row: tuple[str, str, str, float, float | None]) -> Key:
-    id, name, limits, created, revoked = row
+def _key(id: str, name: str, limits: str, created: float, revoked: float | None) -> Key:
     return Key(id=id, name=name, limits=_limits.validate_json(limits), created=created, revoked=revoked)
 
 

@@ -21,8 +21,8 @@ STRUCK = "[secret]"
 _SECRET = re.compile(
     r"""
       sk-ts-[\w-]+                                      # keys of this gateway
-    | \b(?:sk|pk|rk|hf|gsk|xai|ghp|key)[-_][\w-]{8,}     # keys of others that say what they are
-    | \bey[\w-]{8,999}\.[\w-]{4,9999}\.[\w-]*            # signed tokens
+    | \b(?:sk|pk|rk|hf|gsk|xai|ghp)[-_][\w-]{8,}     # keys of others that say what they are
+    | (?<![\w-])ey[\w-]{8,999}\.[\w-]{4,9999}\.[\w-]*            # signed tokens
     | (?<=://)[^/\s"'@]+(?=@)                            # user and password in an address
     | \b(?:bearer|basic)\s+[^\s"',;]+
     | (?<=[?&]key=)[^\s&"']+

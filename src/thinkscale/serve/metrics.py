@@ -93,34 +93,24 @@ class Metrics:
         """A request was refused before it was decided what to run."""
         self._requests.labels(api, "", "", status).inc()
 
-    def finished(self, order: Order, outcome: Outcome | None, seconds: float, status: int) -> None:
-        """A reply is complete, so many seconds after the request came; there is no outcome where the run failed."""
+    def finished(self, order: Order, seconds: float, status: int) -> None:
+        """A reply is complete, so many seconds after the request came."""
         api, method = order.asked.api, _method(order)
         self._requests.labels(api, order.profile, method, status).inc()
         self._total.labels(api, method).observe(seconds)
-        if outcome is not None:
-            self._ended(order, outcome)
 
-    def spent(self, order: Order, usage: Usage, shown: int = 0) -> None:
-        """What a run cost, and how many of its tokens are those of the attempt that is shown.
-
-        Args:
-            order: what was run.
-            usage: everything that it spent; also of a run that was cancelled.
-            shown: tokens of the attempt in the reply, its thinking included.
-        """
-        where = (order.asked.api, order.profile, _method(order))
-        shown = min(shown, usage.output_tokens)
-        for kind, tokens in (
-            ("shown", shown),
-            ("hidden", usage.output_tokens - shown),
-            ("prompt", usage.input_tokens or 0),
-            ("cached", usage.cached_tokens or 0),
-        ):
-            self._tokens.labels(*where, kind).inc(tokens)
-        self._calls.labels(*where).inc(usage.calls)
-        if usage.usd:
-            self._usd.labels(*where).inc(usage.usd)
+    def ran(self, order: Order, usage: Usage, outcome: Outcome | None) -> None:
+        """A run is over, and spent so much; there is no outcome where it failed or was cancelled."""
+        self._spent(order, usage, outcome.best.tokens if outcome and outcome.best else 0)
+        if outcome is None:
+            return
+        method = _method(order)
+        self._stopped.labels(method, outcome.stopped).inc()
+        failed = sum(trace.finish is Finish.error for trace in outcome.traces)
+        if failed:
+            self._failed_draws.labels(method).inc(failed)
+        if outcome.stopped is Stopped.enough:
+            self._count_savings(order, method, outcome.usage)
 
     def upstream_failed(self, error: EngineError) -> None:
         """An engine failed so that a request could not be answered."""
@@ -139,15 +129,20 @@ class Metrics:
         encode, content_type = choose_encoder(accept)
         return encode(self._registry), content_type
 
-    def _ended(self, order: Order, outcome: Outcome) -> None:
-        method = _method(order)
-        self._stopped.labels(method, outcome.stopped).inc()
-        self.spent(order, outcome.usage, outcome.best.tokens if outcome.best else 0)
-        failed = sum(trace.finish is Finish.error for trace in outcome.traces)
-        if failed:
-            self._failed_draws.labels(method).inc(failed)
-        if outcome.stopped is Stopped.enough:
-            self._count_savings(order, method, outcome.usage)
+    def _spent(self, order: Order, usage: Usage, shown: int) -> None:
+        """Count what a run cost, of which `shown` tokens are those of the attempt in the reply, thinking included."""
+        where = (order.asked.api, order.profile, _method(order))
+        shown = min(shown, usage.output_tokens)
+        for kind, tokens in (
+            ("shown", shown),
+            ("hidden", usage.output_tokens - shown),
+            ("prompt", usage.input_tokens or 0),
+            ("cached", usage.cached_tokens or 0),
+        ):
+            self._tokens.labels(*where, kind).inc(tokens)
+        self._calls.labels(*where).inc(usage.calls)
+        if usage.usd:
+            self._usd.labels(*where).inc(usage.usd)
 
     def _count_savings(self, order: Order, method: str, usage: Usage) -> None:
         cap = order.sampling.max_tokens

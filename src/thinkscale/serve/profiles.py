@@ -7,20 +7,21 @@ decides and reads no wire format; nothing is spent here.
 from __future__ import annotations
 
 import math
+import secrets
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import cast
 
 from thinkscale.budget import Budget
 from thinkscale.engines.protocol import Capability, Engine
+from thinkscale.engines.protocol import Request as EngineRequest
 from thinkscale.errors import ServeError, SettingsError, SpecError, ThinkscaleError
-from thinkscale.identity import digest, prompt_name, sampling_name
 from thinkscale.launch import roles_of
 from thinkscale.methods.single import Single
 from thinkscale.registry import nearest, parse
 from thinkscale.serve.asking import tighter
-from thinkscale.serve.features import require_carried
+from thinkscale.serve.features import Feature, features_of, losses_of, refusal
 from thinkscale.serve.fitting import EFFORTS, REPLACED, scaled, suited
 from thinkscale.serve.passthrough import Passthrough
 from thinkscale.serve.records import Api, Asked, Order
@@ -29,6 +30,7 @@ from thinkscale.settings import Profile
 from thinkscale.types import Sampling
 
 SEEDS = 2**63 - 1
+_UNLIMITED = Budget()
 MOST_CALLS = 1024
 """Most calls that one request may lead to."""
 
@@ -44,7 +46,8 @@ class Menu:
             none, the prompt is put as a user's message.
         roles: engines that methods draw on by name, such as `judge`.
         method: spec of the method of a request that names none; `single` is the model as it is.
-        max_tokens: cap of one call where neither the request nor the profile names one.
+        max_tokens: cap of one call where neither the request nor the profile names one; less where the context is
+            smaller than that and the prompt. `None` leaves it to the session.
         most_calls: more than these is refused.
         created: when, in seconds since 1970, for the list of models.
 
@@ -70,6 +73,7 @@ class Menu:
         self._profiles = dict(profiles or {})
         self._default = Profile(method=method)
         self._max_tokens, self._most_calls, self._created = max_tokens, most_calls, created
+        self._budgets: dict[str, Budget] = {}
         for name, profile in {**self._profiles, "": self._default}.items():
             self._check(name, profile)
 
@@ -84,8 +88,8 @@ class Menu:
             ServeError: 404, there is no such model; 400, no such method.
         """
         known, spec = self._split(name)
-        if spec is not None:
-            _method(spec, "model")
+        if spec is not None and isinstance(found := _fitted(spec, 1.0, 1, ()), str):
+            raise _no_method(found, "model")
         return {**self._entry(known), "id": name}
 
     def order(self, asked: Asked, allowed: Budget | None = None) -> Order:
@@ -97,6 +101,7 @@ class Menu:
 
         Raises:
             ServeError: 404, an unknown model; 400, an unknown method or field, or something the method cannot carry.
+            EngineError: the engine cannot read the messages.
         """
         name, spec = self._split(asked.model)
         if spec is not None and asked.method is not None:
@@ -109,12 +114,14 @@ class Menu:
             engine = self._plain.get(upstream, engine)
         factor = self._factor(asked)
         named = asked.method if spec is None else spec
-        method = _method(profile.method if named is None else named, "thinkscale.method" if spec is None else "model")
-        sampling = self._sampling(asked, profile)
-        method = suited(method, factor, asked.n, {f: getattr(sampling, f) for f in REPLACED})
-        require_carried(asked, method)
-        self._require(asked, method, engine, sampling)
-        budget = tighter(asked.budget, scaled(Budget.parse(profile.budget), factor), allowed or Budget())
+        sampling = self._sampling(asked, profile, engine)
+        changes = tuple([(field, getattr(sampling, field)) for field in REPLACED])
+        fitted = _fitted(profile.method if named is None else named, factor, asked.n, changes)
+        if isinstance(fitted, str):
+            raise _no_method(fitted, "thinkscale.method" if spec is None else "model")
+        self._require(asked, fitted, engine, sampling)
+        method, own = fitted.method, self._budgets.get(name, _UNLIMITED)
+        budget = tighter(asked.budget, scaled(own, factor), allowed or _UNLIMITED)
         return Order(
             asked=asked,
             method=method,
@@ -129,7 +136,7 @@ class Menu:
     def _check(self, name: str, profile: Profile) -> None:
         where = f"the profile `{name}`" if name else "the gateway"
         try:
-            Budget.parse(profile.budget)
+            self._budgets[name] = Budget.parse(profile.budget)
             parse(profile.method, "method")
         except ThinkscaleError as error:
             raise SettingsError(f"{where} cannot be served: {error}") from None
@@ -170,52 +177,67 @@ class Menu:
             raise ServeError(said, param=param, code="invalid_value")
         return EFFORTS[asked.effort]
 
-    def _sampling(self, asked: Asked, profile: Profile) -> Sampling:
+    def _sampling(self, asked: Asked, profile: Profile, engine: Engine) -> Sampling:
         """What the request says, and the profile where that says nothing."""
-        defaults = {
-            "temperature": profile.temperature,
-            "top_p": profile.top_p,
-            "max_tokens": profile.max_tokens or self._max_tokens,
-        }
+        defaults: dict[str, float | None] = {"temperature": profile.temperature, "top_p": profile.top_p}
+        if asked.sampling.max_tokens is None:
+            defaults["max_tokens"] = profile.max_tokens or self._room(asked, engine)
         unsaid = {name: value for name, value in defaults.items() if name not in asked.given and value is not None}
         return replace(asked.sampling, **unsaid) if unsaid else asked.sampling  # type: ignore[arg-type]
 
-    def _require(self, asked: Asked, method: Method, engine: Engine, sampling: Sampling) -> None:
-        """Refuse what the engines cannot do and what would cost too much."""
+    def _room(self, asked: Asked, engine: Engine) -> int | None:
+        """The cap of a request that names none, no larger than what the context leaves beside the prompt."""
+        context = engine.capabilities.context
+        if self._max_tokens is None or context is None:
+            return self._max_tokens
+        read = engine.count(EngineRequest(messages=asked.problem.messages, tools=asked.problem.tools))
+        return max(1, min(self._max_tokens, context - read))
+
+    def _require(self, asked: Asked, fitted: Fitted, engine: Engine, sampling: Sampling) -> None:
+        """Refuse what would be lost, what the engines cannot do and what would cost too much."""
+        for feature in sorted(features_of(asked) & fitted.losses.keys()):
+            raise refusal(feature, *fitted.losses[feature])
         if sampling.logprobs is not None and Capability.logprobs not in engine.capabilities.can:
             said = f"The model `{asked.model}` does not tell log-probabilities: leave 'logprobs' out."
             raise ServeError(said, param="logprobs", code="unsupported_feature")
-        if missing := sorted(roles_of(method) - self._roles.keys() - {"main"}):
-            said = f"The method `{method!r}` draws from the role `{missing[0]}`, which no model plays here."
+        if missing := sorted(fitted.roles - self._roles.keys()):
+            said = f"The method `{fitted.method!r}` draws from the role `{missing[0]}`, which no model plays here."
             raise ServeError(said, param="model", code="unsupported_method")
-        calls = method.ceiling(sampling.max_tokens or 1).calls
+        calls = fitted.method.ceiling(sampling.max_tokens or 1).calls
         if self._most_calls < calls < math.inf:
-            said = (
-                f"The method `{method!r}` may make {calls:.0f} calls, and {self._most_calls} are allowed: ask for less."
-            )
+            said = f"The method `{fitted.method!r}` may make {calls:.0f} calls: ask for {self._most_calls} at most."
             raise ServeError(said, param="model", code="too_many_calls")
 
 
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """A method as a request wants it, and what follows from it alone."""
+
+    method: Method
+    roles: frozenset[str]
+    """Who has to play along."""
+    losses: Mapping[Feature, tuple[str, str]]
+    """What it cannot carry, with the part of it that is in the way and why."""
+
+
 @lru_cache(maxsize=1024)
-def _parsed(spec: str) -> Method:
-    return cast(Method, parse(spec, "method"))
+def _fitted(spec: str, factor: float, n: int, changes: tuple[tuple[str, float | None], ...]) -> Fitted | str:
+    """The method of a spec with what a request changes in it; what is wrong with the spec where it cannot be built.
 
-
-def _method(spec: str, param: str) -> Method:
-    """The method of a spec; `single` as it is stands for the model as it is."""
+    `single` as it is stands for the model as it is.
+    """
     try:
-        method = _parsed(spec)
+        method = cast(Method, parse(spec, "method"))
+        method = suited(Passthrough() if method == Single() else method, factor, n, dict(changes))
+        return Fitted(method, roles_of(method) - {"main"}, losses_of(method))
     except SpecError as error:
-        raise ServeError(f"The method cannot be used: {error}", param=param, code="invalid_method") from None
-    return Passthrough() if method == Single() else method
+        return str(error)
+
+
+def _no_method(why: str, param: str) -> ServeError:
+    return ServeError(f"The method cannot be used: {why}", param=param, code="invalid_method")
 
 
 def _seed(asked: Asked) -> int:
-    """The request's seed, or one that follows from what it says, so that the same request draws the same."""
-    if asked.seed is not None:
-        return asked.seed & SEEDS
-    problem = asked.problem
-    return (
-        int(digest(asked.model, prompt_name(problem.messages, problem.tools), sampling_name(asked.sampling))[:16], 16)
-        & SEEDS
-    )
+    """The request's seed, or a new one: who asks twice without one wants to be told twice. The reply names it."""
+    return secrets.randbits(63) if asked.seed is None else asked.seed & SEEDS

@@ -13,6 +13,8 @@ from thinkscale.types import Logprobs, Message, Outcome, Usage
 
 PREFIXES = {Api.chat: "chatcmpl-", Api.completions: "cmpl-", Api.responses: "resp_"}
 """What ids begin with."""
+UNLIKELY = -9999.0
+"""What stands for minus infinity, which JSON does not have."""
 
 
 def reply(
@@ -216,7 +218,7 @@ def _tokens(told: Logprobs | None) -> list[dict[str, object]] | None:
 
 
 def _token(text: str, logprob: float) -> dict[str, object]:
-    return {"token": text, "logprob": logprob, "bytes": list(text.encode(errors="replace"))}
+    return {"token": text, "logprob": max(logprob, UNLIKELY), "bytes": list(text.encode(errors="replace"))}
 
 
 def _plain_logprobs(told: Logprobs | None) -> dict[str, object] | None:
@@ -227,12 +229,13 @@ def _plain_logprobs(told: Logprobs | None) -> dict[str, object] | None:
     offsets = [0]
     for text in told.texts:
         offsets.append(offsets[-1] + len(text))
-    top = [dict(zip(t, (p for _, p in r), strict=False)) for t, r in zip(told.top_texts, told.top, strict=False)]
+    rows = zip(told.top_texts, told.top, strict=False)
+    top = [{text: max(p, UNLIKELY) for text, (_, p) in zip(texts, row, strict=False)} for texts, row in rows]
     return {
         "tokens": list(told.texts),
-        "token_logprobs": list(told.chosen),
-        "top_logprobs": top or None,
+        "token_logprobs": [max(p, UNLIKELY) for p in told.chosen],
         "text_offset": offsets[:-1],
+        **({"top_logprobs": top} if top else {}),
     }
 
 

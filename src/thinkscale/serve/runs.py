@@ -8,14 +8,17 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict, deque
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 from thinkscale.desk import Desk, Event
 from thinkscale.door import solve
 from thinkscale.errors import ServeError
+from thinkscale.serve.metrics import Metrics
 from thinkscale.serve.records import Order
+from thinkscale.serve.tracing import Tracing
 from thinkscale.store import Store
 from thinkscale.types import Outcome, Usage
 
@@ -40,20 +43,12 @@ class FairQueue:
         self._most = waiting
         self._lines: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
 
-    @asynccontextmanager
-    async def place(self, who: str, retry_after: float) -> AsyncIterator[None]:
-        """Hold a place.
+    async def take(self, who: str, retry_after: float) -> None:
+        """Get a place, which has to be given back.
 
         Raises:
             ServeError: too many wait already (429).
         """
-        await self._take(who, retry_after)
-        try:
-            yield
-        finally:
-            self._give()
-
-    async def _take(self, who: str, retry_after: float) -> None:
         if self.free and not self.waiting:
             self.free -= 1
             return
@@ -72,13 +67,13 @@ class FairQueue:
             await turn
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():
-                self._give()
+                self.give()
             else:
                 self._forget(who, turn)
             raise
 
-    def _give(self) -> None:
-        """Hand a place to the first of the next line, and put that line behind the others."""
+    def give(self) -> None:
+        """Give a place back: it goes to the first of the next line, and put that line behind the others."""
         self.free += 1
         while self._lines and self.free:
             who, line = next(iter(self._lines.items()))
@@ -108,13 +103,15 @@ class Running:
     order: Order
     name: str
     """Under which a retry finds it; empty when none can."""
+    ended_by: Callable[[Running], object] = lambda _: None
+    """Called once, when it is over, however it ended."""
     desk: Desk = field(default_factory=Desk)
     began: float = field(default_factory=time.monotonic)
     listeners: list[asyncio.Queue[Event | None]] = field(default_factory=list)
     waiting: int = 0
     """Clients that want its outcome."""
     ended: float | None = None
-    task: asyncio.Task[Outcome] | None = None
+    task: asyncio.Task[Outcome] = field(init=False)
 
     def hear(self, event: Event) -> None:
         """Pass an event on to everybody who listens."""
@@ -126,6 +123,7 @@ class Running:
     def over(self) -> None:
         """No more events will come."""
         self.ended = time.monotonic()
+        self.ended_by(self)
         for listener in self.listeners:
             listener.put_nowait(None)
 
@@ -135,18 +133,33 @@ class Running:
         return self.desk.account.spent if self.desk.account else Usage()
 
     async def outcome(self) -> Outcome:
-        """What the run comes to; waiting for it, or giving that up, leaves the run as it is."""
-        assert self.task is not None
-        return await asyncio.shield(self.task)
+        """What the run comes to; waiting for it, or giving that up, leaves the run as it is.
 
-    async def events(self) -> AsyncIterator[Event]:
-        """What happens from now on, until the run is over."""
+        Raises:
+            ServeError: it was cancelled, which happens to a run that is wanted when the gateway shuts down (503).
+        """
+        if not self.task.done():
+            await asyncio.wait({self.task})
+        if self.task.cancelled():
+            raise _shutting_down()
+        return self.task.result()
+
+    async def events(self, silence: float | None = None) -> AsyncGenerator[Event | None, None]:
+        """What happens from now on, until the run is over; `None` after so many seconds without news."""
         queue: asyncio.Queue[Event | None] = asyncio.Queue()
         self.listeners.append(queue)
         if self.ended is not None:
             queue.put_nowait(None)
         try:
-            while (event := await queue.get()) is not None:
+            while True:
+                try:
+                    async with asyncio.timeout(silence if queue.empty() else None):
+                        event = await queue.get()
+                except TimeoutError:
+                    yield None
+                    continue
+                if event is None:
+                    return
                 yield event
         finally:
             self.listeners.remove(queue)
@@ -159,10 +172,22 @@ class Runs:
         places: runs at once.
         waiting: most requests that may wait for a place.
         store: where runs are recorded; `None` keeps nothing.
+        metrics: what is told of them.
+        tracing: where each leaves a span.
     """
 
-    def __init__(self, *, places: int = 64, waiting: int = 512, store: Store | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        places: int = 64,
+        waiting: int = 512,
+        store: Store | None = None,
+        metrics: Metrics | None = None,
+        tracing: Tracing | None = None,
+    ) -> None:
         self.queue = FairQueue(places, waiting)
+        self.metrics = metrics or Metrics()
+        self.tracing = tracing or Tracing()
         self.draining = False
         self._store = store
         self._known: OrderedDict[str, Running] = OrderedDict()
@@ -181,9 +206,20 @@ class Runs:
         """Seconds after which a place may be free."""
         return max(1.0, self._seconds * (1 + self.queue.waiting) / self._places)
 
+    def known(self, name: str) -> bool:
+        """Whether a request of this name would join a run."""
+        running = self._known.get(name)
+        return running is not None and not self._stale(running)
+
     @asynccontextmanager
     async def wanted(
-        self, order: Order, *, who: str = "", name: str = "", joins: bool = True
+        self,
+        order: Order,
+        *,
+        who: str = "",
+        name: str = "",
+        joins: bool = True,
+        ended: Callable[[Running], object] = lambda _: None,
     ) -> AsyncIterator[Running]:
         """A run for as long as the client stays; the last one to leave an unfinished run cancels it.
 
@@ -192,6 +228,7 @@ class Runs:
             who: whose turn it takes while it waits; keys take turns.
             name: a request of the same name joins the run in flight, or gets the outcome of one that ended lately.
             joins: whether this request does; if not, later ones join it.
+            ended: called once, when a run that this request began is over, however it ended.
 
         Raises:
             ServeError: the gateway is shutting down (503).
@@ -199,14 +236,8 @@ class Runs:
         running = self._known.get(name) if name and joins else None
         if running is None or self._stale(running):
             if self.draining:
-                raise ServeError(
-                    "the gateway is shutting down: try again in a few seconds",
-                    status=503,
-                    type="server_error",
-                    code="shutting_down",
-                    retry_after=5.0,
-                )
-            running = self._begin(order, who, name)
+                raise _shutting_down()
+            running = self._begin(order, who, name, ended)
         running.waiting += 1
         try:
             yield running
@@ -218,16 +249,16 @@ class Runs:
     async def drain(self, seconds: float) -> None:
         """Let in nobody, wait for what runs, and cancel what is not done in time."""
         self.draining = True
-        tasks = {r.task for r in self._alive if r.task}
+        tasks = {r.task for r in self._alive}
         if tasks:
             await asyncio.wait(tasks, timeout=seconds)
         for running in [*self._alive]:
             await self._cancel(running)
 
-    def _begin(self, order: Order, who: str, name: str) -> Running:
-        running = Running(order, name)
+    def _begin(self, order: Order, who: str, name: str, ended: Callable[[Running], object]) -> Running:
+        running = Running(order, name, ended)
         running.task = asyncio.create_task(self._run(running, who))
-        running.task.add_done_callback(_seen)
+        running.task.add_done_callback(partial(self._over, running))
         self._alive.add(running)
         if name:
             self._known[name] = running
@@ -237,10 +268,17 @@ class Runs:
 
     async def _run(self, running: Running, who: str) -> Outcome:
         order = running.order
+
+        def observe(event: Event) -> None:
+            self.metrics.heard(event)
+            running.hear(event)
+
+        with self.metrics.queued():
+            await self.queue.take(who, self.retry_after)
+        began = time.monotonic()
         try:
-            async with self.queue.place(who, self.retry_after):
-                began = time.monotonic()
-                running.desk = Desk(seed=order.seed, roles=order.roles, observe=running.hear)
+            with self.metrics.begun(), self.tracing.run(order) as span:
+                running.desk = Desk(seed=order.seed, roles=order.roles, observe=observe)
                 outcome = await solve(
                     order.asked.problem,
                     order.method,
@@ -250,21 +288,26 @@ class Runs:
                     sampling=order.sampling,
                     store=self._store if order.asked.store else None,
                 )
-                self._seconds += 0.2 * (time.monotonic() - began - self._seconds)
-                return outcome
-        except BaseException:
-            self._forget(running)  # what failed is not what a retry wants to hear again
-            raise
+                span.ended(outcome)
         finally:
-            self._alive.discard(running)
-            running.over()
+            self.queue.give()
+        self._seconds += 0.2 * (time.monotonic() - began - self._seconds)
+        return outcome
+
+    def _over(self, running: Running, task: asyncio.Task[Outcome]) -> None:
+        """A run has ended in whatever way, perhaps before it began."""
+        self._alive.discard(running)
+        failed = task.cancelled() or task.exception() is not None
+        if failed:
+            self._forget(running)  # what failed is not what a retry wants to hear again
+        running.over()
+        self.metrics.ran(running.order, running.spent, None if failed else task.result())
 
     async def _cancel(self, running: Running) -> None:
-        task = running.task
-        if task is not None and not task.done():
-            task.cancel()
-            await asyncio.wait({task})
         self._forget(running)
+        if not running.task.done():
+            running.task.cancel()
+            await asyncio.wait({running.task})
 
     def _forget(self, running: Running) -> None:
         if self._known.get(running.name) is running:
@@ -274,6 +317,11 @@ class Runs:
         return running.ended is not None and time.monotonic() - running.ended > KEPT
 
 
-def _seen(task: asyncio.Task[Outcome]) -> None:
-    with suppress(asyncio.CancelledError):
-        task.exception()
+def _shutting_down() -> ServeError:
+    return ServeError(
+        "the gateway is shutting down: try again in a few seconds",
+        status=503,
+        type="server_error",
+        code="shutting_down",
+        retry_after=5.0,
+    )

@@ -9,6 +9,7 @@ import pytest
 
 from thinkscale.engines.dialects import Habits, Prefill
 from thinkscale.engines.dialects.chat import Chat
+from thinkscale.engines.dialects.parts import token_logprobs
 from thinkscale.engines.protocol import Request
 from thinkscale.errors import CapabilityError
 from thinkscale.types import Finish, Message, Origin, Sampling, Segment
@@ -305,3 +306,11 @@ def test_bodies_are_what_the_endpoint_publishes():
         sent = body(request, n, tells_stop=True, cap="max_completion_tokens", always=always)
         assert set(sent) <= published.names(schema)
         assert published.fits(sent, schema)
+
+
+def test_tokens_are_spelled_where_the_server_spells_them():
+    likely = [{"token": " b", "logprob": -2.0}, {"token": "a", "logprob": -0.1}]
+    content = [{"token": "a", "logprob": -0.1, "top_logprobs": likely}, {"token": " b", "logprob": -1.0}]
+    told = token_logprobs({"content": content})
+    assert (told.texts, told.top_texts) == (("a", " b"), (("a", " b"), ()))
+    assert token_logprobs({"content": [{"token": "token_id:7", "logprob": -0.1}]}).texts == ()

@@ -4,6 +4,7 @@ import pytest
 
 from thinkscale.engines.dialects import Habits
 from thinkscale.engines.dialects.completions import Completions
+from thinkscale.engines.dialects.parts import legacy_logprobs
 from thinkscale.engines.protocol import Request
 from thinkscale.errors import CapabilityError, EngineError
 from thinkscale.types import Message, Origin, Sampling, Segment
@@ -86,3 +87,10 @@ def test_tokens_generated_after_the_echo_are_no_part_of_the_likelihood():
 def test_a_likelihood_refused_on_the_way_is_the_servers_complaint():
     news = Completions().whole({"error": {"message": "no"}}, Request(messages=ASK, continuation="4"))
     assert news.error == {"message": "no"}
+
+
+def test_tokens_are_spelled_where_the_server_spells_them():
+    told = {"tokens": ["a", " b"], "token_logprobs": [None, -1.0], "top_logprobs": [None, {" c": -2.0, " b": -1.0}]}
+    found = legacy_logprobs(told)
+    assert (found.texts, found.top_texts) == ((" b",), ((" b", " c"),))
+    assert legacy_logprobs({"token_logprobs": [-1.0]}).texts == ()

@@ -538,3 +538,20 @@ def test_the_environment_names_the_server(monkeypatch):
         engine_for("http(base_ur=x)")
     with pytest.raises(SettingsError, match="is no dialect"):
         engine_for("http(api=chatt)")
+
+
+async def test_draws_of_the_first_reply_of_an_unknown_server_arrive_as_they_end():
+    def says(seed):
+        return (" The answer is 42.", *LONG[: seed % 2 * 150])
+
+    async with opened(Mock(says=says, pace=0.003)) as (engine, server):
+        abort, ended = Abort(), []
+        async with aclosing(engine.stream(asking(8, max_tokens=200), abort)) as chunks:
+            async for chunk in chunks:
+                if chunk.completion is not None:
+                    ended.append(chunk.completion)
+                    abort.end()
+        assert await until(lambda: len(server.disconnects) == 1)
+        assert server.requests == 1
+    assert (ended[0].text, ended[0].finish) == (" The answer is 42.", Finish.eos)
+    assert sum(c.usage.output_tokens for c in ended) < 400

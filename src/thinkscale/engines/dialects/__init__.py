@@ -80,6 +80,8 @@ class News:
     Without pieces it is of the whole request and comes at the end. Some servers bill on the piece that ends a choice:
     then its prompt is that of the request, and its output that of the choice alone where the server counts along.
     """
+    prompt: Usage | None = None
+    """What a server that counts along says of the prompt while the texts still grow, with `output_tokens` 0."""
     error: Json | None = None
     """The server's own words when it failed on the way, of whichever shape; nothing more will come."""
 

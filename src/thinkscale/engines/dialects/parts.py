@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from sys import intern
 
 from thinkscale.engines.dialects import Json, News, Piece
 from thinkscale.types import Finish, Logprobs, LogprobSpace, Usage
 
 Choice = Mapping[str, object]
+_Likely = tuple[int, float, str]
+"""Id, log-probability and spelling of a token."""
 _NOTHING = News()
 _ENDS = {
     "length": Finish.length,
@@ -41,9 +44,10 @@ def news_of(event: Json, hear: Callable[[Piece, Choice], None]) -> News:
         return News(pieces)
     if len(pieces) == 1:
         pieces[0].total = count(told, "completion_tokens") or count(timings, "predicted_n")
-    if all(piece.finish is None for piece in pieces):
-        return News(pieces)
-    return News(pieces, usage_of(told) or timed(timings))
+    usage = usage_of(told) or timed(timings)
+    if usage is not None and all(piece.finish is None for piece in pieces):
+        return News(pieces, prompt=Usage(input_tokens=usage.input_tokens, cached_tokens=usage.cached_tokens))
+    return News(pieces, usage)
 
 
 def _piece(choice: Choice, hear: Callable[[Piece, Choice], None]) -> Piece:
@@ -52,7 +56,7 @@ def _piece(choice: Choice, hear: Callable[[Piece, Choice], None]) -> Piece:
     hear(piece, choice)
     if len(choice) == 3 and choice.get("finish_reason", piece) is None:
         return piece  # an index, some text and nothing else: what nearly every chunk is
-    if choice.get("finish_reason") is not None:
+    if choice.get("finish_reason"):
         piece.finish, piece.stop_string = ending(choice)
     if ids := choice.get("token_ids") or choice.get("response_token_ids"):
         piece.token_ids = token_ids(ids)
@@ -103,7 +107,7 @@ def timed(timings: object) -> Usage | None:
 def ending(choice: Mapping[str, object]) -> tuple[Finish | None, str | None]:
     """Why a choice ended, and the stop string that fired where the server says which."""
     reason = choice.get("finish_reason")
-    if reason is None:
+    if not reason:  # some servers write an empty word as long as there is more to come
         return None, None
     fired = choice.get("stop_reason") or choice.get("matched_stop")
     if reason == "stop" and isinstance(fired, str):
@@ -138,12 +142,8 @@ def token_logprobs(told: object) -> Logprobs | None:
     if not isinstance(told, list) or not told:
         return None
     entries = [entry for entry in told if isinstance(entry, dict) and entry.get("logprob") is not None]
-    top = tuple(_best(entry.get("top_logprobs") or ()) for entry in entries)
-    return Logprobs(
-        space=LogprobSpace.raw,
-        chosen=tuple([float(entry["logprob"]) for entry in entries]),
-        top=top if any(top) else (),
-    )
+    best = [_best(entry.get("top_logprobs") or ()) for entry in entries]
+    return _signals([entry.get("token") for entry in entries], [float(e["logprob"]) for e in entries], best)
 
 
 def legacy_logprobs(told: object) -> Logprobs | None:
@@ -151,11 +151,11 @@ def legacy_logprobs(told: object) -> Logprobs | None:
     if not isinstance(told, dict) or not isinstance(told.get("token_logprobs"), list):
         return token_logprobs(told)
     pairs = [(i, p) for i, p in enumerate(told["token_logprobs"]) if p is not None]
-    likeliest = told.get("top_logprobs") or []
-    top = tuple(_ranked(likeliest[i]) if i < len(likeliest) else () for i, _ in pairs)
+    likeliest, tokens = told.get("top_logprobs") or [], told.get("tokens") or []
     if not pairs:
         return None
-    return Logprobs(space=LogprobSpace.raw, chosen=tuple(float(p) for _, p in pairs), top=top if any(top) else ())
+    best = [_ranked(likeliest[i]) if i < len(likeliest) else [] for i, _ in pairs]
+    return _signals([tokens[i] if i < len(tokens) else None for i, _ in pairs], [float(p) for _, p in pairs], best)
 
 
 def token_ids(told: object) -> tuple[int, ...]:
@@ -163,15 +163,27 @@ def token_ids(told: object) -> tuple[int, ...]:
     return tuple(told) if isinstance(told, list) and all(isinstance(t, int) for t in told) else ()
 
 
-def _best(entries: Sequence[Mapping[str, object]]) -> tuple[tuple[int, float], ...]:
+def _signals(tokens: Sequence[object], chosen: Sequence[float], best: Sequence[Sequence[_Likely]]) -> Logprobs:
+    """One record of some tokens. Spellings are shared objects: there are many tokens and few different ones."""
+    ranked = any(best)
+    spelled = all(isinstance(token, str) and not token.startswith("token_id:") for token in tokens)
+    return Logprobs(
+        space=LogprobSpace.raw,
+        chosen=tuple(chosen),
+        top=tuple([tuple([(i, p) for i, p, _ in row]) for row in best]) if ranked else (),
+        texts=tuple([intern(str(token)) for token in tokens]) if spelled else (),
+        top_texts=tuple([tuple([intern(text) for _, _, text in row]) for row in best]) if ranked and spelled else (),
+    )
+
+
+def _best(entries: Sequence[Mapping[str, object]]) -> list[_Likely]:
     told = [e for e in entries if isinstance(e, dict) and e.get("logprob") is not None]
-    pairs = [(_id(e), float(e["logprob"])) for e in told]
-    return tuple(sorted(pairs, key=lambda pair: -pair[1]))
+    return sorted([(_id(e), float(e["logprob"]), str(e.get("token"))) for e in told], key=lambda likely: -likely[1])
 
 
-def _ranked(entry: object) -> tuple[tuple[int, float], ...]:
+def _ranked(entry: object) -> list[_Likely]:
     if not isinstance(entry, dict):
-        return ()
+        return []
     return _best([{"token": token, "logprob": logprob} for token, logprob in entry.items()])
 
 

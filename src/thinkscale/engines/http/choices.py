@@ -23,6 +23,8 @@ class Choice:
     """Number of the draw that it is."""
     tail: Tail
     think: ThinkFormat
+    opened: bool = False
+    """Whether the turn that it continues stands inside a thinking."""
     tokens: int = 0
     thought_tokens: int = 0
     certain: bool = False
@@ -103,20 +105,20 @@ class Choice:
             new = 1 if piece.text or piece.thought or piece.calls else 0
         if piece.finish is not None and piece.total is None and piece.finish in ENDS:
             new += ending
-        if piece.thought:
+        if piece.thought and not piece.text:
             self.thought_tokens += new
         return new
 
     def _marked(self, piece: Piece) -> str:
         """The piece as the model's family writes it, thinking between its markers."""
-        if piece.thought:
-            opening = "" if self.thinking else self.think.open
-            self.thinking = True
-            return opening + piece.thought
-        if piece.text:
+        marked = piece.thought
+        if piece.thought and not self.thinking:
+            marked = ("" if self.opened else self.think.open) + piece.thought
+            self.thinking, self.opened = True, False
+        if piece.text or piece.calls:
             self.thinking = False
-            return self.think.close + piece.text
-        return ""
+            marked += self.think.close + piece.text
+        return marked
 
     def _merge(self, call: Json) -> None:
         at = call.get("index", 0)
@@ -125,7 +127,7 @@ class Choice:
             old = known.get(name)
             if name == "function" and isinstance(value, dict) and isinstance(old, dict):
                 known[name] = {**old, **{k: _joined(old.get(k), v, k) for k, v in value.items()}}
-            elif name != "index" and (value is not None or name not in known):
+            elif name != "index" and (value not in (None, "") or name not in known):
                 known[name] = dict(value) if isinstance(value, dict) else value
 
 
@@ -141,6 +143,7 @@ class Choices:
         abort: the draws that are to end early.
         think: how thinking is written when it comes in a field of its own.
         ending: tokens that end a text on this server without a piece of their own; `None` while that is unknown.
+        opened: whether the turn that is continued stands inside a thinking.
         watched: whether log-probabilities are passed on as they come.
     """
 
@@ -152,15 +155,16 @@ class Choices:
         think: ThinkFormat,
         ending: int | None,
         *,
+        opened: bool = False,
         watched: bool = False,
     ) -> None:
-        self._choices = [Choice(draw, Tail(stops), think) for draw in draws]
+        self._choices = [Choice(draw, Tail(stops), think, opened) for draw in draws]
         self._abort = abort
         self._usage: Usage | None = None
         self._prompt = _UNBILLED
         self.ending = ending
-        self.watched = watched
         """The same as far as this reply has taught it."""
+        self.watched = watched
         self.miscounted = False
         """Whether the bill cannot be explained by what was counted on the way."""
 
@@ -173,6 +177,11 @@ class Choices:
     def unseen(self) -> list[int]:
         """Draws that the server said nothing about."""
         return [c.draw for c in self._choices if not c.seen]
+
+    @property
+    def broken(self) -> bool:
+        """Whether a reply that is over left a text without its end, or said nothing at all."""
+        return all(not c.seen for c in self._choices) or any(c.seen and c.finish is None for c in self._choices)
 
     @property
     def unwanted(self) -> bool:
@@ -191,6 +200,7 @@ class Choices:
                     if choice.finish is None:
                         choice.grow(piece, ending)
                         grown[piece.index] = choice
+            self._prompt = news.prompt or self._prompt
             if news.usage is not None:
                 self._note(news)
         return [chunk for choice in grown.values() for chunk in self._shown(choice)]
@@ -235,8 +245,9 @@ class Choices:
 
     def _learn(self, unbilled: int) -> None:
         ends = sum(not c.certain and c.finish in ENDS for c in self._choices)
-        if self.ending is None and ends and unbilled in (0, ends):
-            self.ending = unbilled // ends
+        uncounted = unbilled + ends * (self.ending or 0)
+        if ends and uncounted in (0, ends):
+            self.ending = uncounted // ends
         else:
             self.miscounted = unbilled != 0
 

@@ -123,6 +123,7 @@ class Http:
             habits=habits,
             think=capabilities.think or THINK_TAGS,
             most=most,
+            ending=self.server.ending,
         )
 
     @property
@@ -155,9 +156,10 @@ class Http:
                     yield chunk
             await asking
         finally:
-            if not asking.done():
-                asking.cancel()
-                await asyncio.wait({asking})
+            asking.cancel()
+            await asyncio.wait({asking})
+            if not asking.cancelled():
+                asking.exception()  # marked as seen: whoever left does not want to know
 
     def count(self, request: Request) -> int:
         """An upper bound of the prompt's tokens: no token is shorter than a byte."""

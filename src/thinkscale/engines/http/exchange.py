@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import cast
 
-from thinkscale.engines.dialects import Dialect, Habits, Json, News
+from thinkscale.engines.dialects import Dialect, Habits, News
+from thinkscale.engines.dialects.fields import written
 from thinkscale.engines.http.choices import Choices
 from thinkscale.engines.protocol import Abort, Chunk, Completion, Request, ThinkFormat
 from thinkscale.engines.sse import Events
-from thinkscale.engines.transport import Reply, Transport
+from thinkscale.engines.transport import Transport
 from thinkscale.errors import ContextError, EngineError, ModelError
 from thinkscale.types import Finish
 
@@ -70,6 +70,8 @@ class Exchange:
     abort: Abort
     put: Callable[[list[Chunk]], None]
     """Takes what arrives."""
+    _begun: set[int] = field(default_factory=set)
+    """Draws of which something was passed on."""
     _down: set[int] = field(default_factory=set)
 
     async def run(self) -> None:
@@ -79,7 +81,10 @@ class Exchange:
             EngineError: nothing can be had from the server, or the only draw failed.
         """
         draws = range(self.request.n)
-        most = 1 if self.request.apart or not self.endpoint.dialect.shares else self.endpoint.most
+        # A choice cannot be cancelled, and the server goes on at our expense with one that was cut here.
+        cut_here = self.request.sampling.stop and not self.endpoint.habits.tells_stop
+        alone = self.request.apart or cut_here or not self.endpoint.dialect.shares
+        most = 1 if alone else self.endpoint.most
         size = len(draws) if most is None else most
         groups = [draws[at : at + size] for at in range(0, len(draws), size)]
         if len(groups) == 1:
@@ -104,7 +109,7 @@ class Exchange:
         try:
             unseen = await self._ask(draws)
         except EngineError as refusal:
-            if self.endpoint.shares or not _refused(refusal):
+            if self.endpoint.shares or not _refused(refusal) or not self._begun.isdisjoint(draws):
                 raise
             # Either `n` is refused or something else is; the second fails again, alone.
             await self._ask(draws[:1])
@@ -124,8 +129,8 @@ class Exchange:
             return []
         endpoint, sampling = self.endpoint, self.request.sampling
         stops = () if endpoint.habits.tells_stop else sampling.stop
-        watched = self.request.apart
-        choices = Choices(stops, draws, self.abort, endpoint.think, endpoint.ending, watched=watched)
+        watched, opened = self.request.apart, _thinking(endpoint.think, written(self.request.prefix))
+        choices = Choices(stops, draws, self.abort, endpoint.think, endpoint.ending, opened=opened, watched=watched)
         task = cast("asyncio.Task[None]", asyncio.current_task())
         cut = False
 
@@ -147,6 +152,8 @@ class Exchange:
             self._pass(choices.end(cut=True))
             return []
         self._pass(choices.end())
+        if choices.broken:
+            raise self._cut_off()
         self._learn(choices, len(draws))
         return choices.unseen
 
@@ -161,12 +168,29 @@ class Exchange:
             endpoint.shares = True
 
     async def _listen(self, draws: Sequence[int], choices: Choices) -> None:
-        """Read a reply into its choices, to its end or until nothing more of it is wanted."""
+        """Read a reply into its choices; the request is made again without what the server refuses."""
         request = self.request if len(draws) == self.request.n else self._part(draws)
-        async with self._reply(request, len(draws)) as reply:
+        while True:
+            try:
+                await self._read(request, choices)
+                return
+            except EngineError as error:
+                if not self._begun.isdisjoint(draws) or not self.endpoint.drops(error):
+                    raise
+
+    async def _read(self, request: Request, choices: Choices) -> None:
+        """Make a request and read its reply, to its end or until nothing more of it is wanted."""
+        endpoint = self.endpoint
+        body = endpoint.dialect.body(request, endpoint.model, request.n, endpoint.habits)
+        async with endpoint.transport.streamed(endpoint.dialect.path, body) as reply:
             if not reply.streams:
-                whole = cast(Json, await reply.whole())
-                self._pass(choices.take([self._checked(self.endpoint.dialect.whole(whole, request))]))
+                whole = await reply.whole()
+                if not isinstance(whole, dict):
+                    raise EngineError(
+                        f"`{endpoint.transport.shown}` sent JSON that is no reply: check that it is an "
+                        "OpenAI-compatible server"
+                    )
+                self._pass(choices.take([self._checked(endpoint.dialect.whole(whole, request))]))
                 return
             events = Events()
             async for block in reply.blocks():
@@ -177,7 +201,13 @@ class Exchange:
                     return
             if self._hear(events.end(), choices) or choices.over:
                 return
-        raise EngineError(f"`{self.endpoint.transport.shown}` ended its reply in the middle", retryable=True)
+        raise self._cut_off()
+
+    def _cut_off(self) -> EngineError:
+        return EngineError(
+            f"`{self.endpoint.transport.shown}` ended its reply in the middle: ask again, or see the server's log",
+            retryable=True,
+        )
 
     def _hear(self, events: Sequence[bytes], choices: Choices) -> bool:
         """Take in events; whether the last one was among them."""
@@ -186,8 +216,9 @@ class Exchange:
             for event in events:
                 if event == DONE:
                     return True
-                said = cast(Json, self.endpoint.transport.decoded(event))
-                heard.append(self._checked(self.endpoint.dialect.news(said)))
+                said = self.endpoint.transport.decoded(event)
+                if isinstance(said, dict):
+                    heard.append(self._checked(self.endpoint.dialect.news(said)))
         finally:
             self._pass(choices.take(heard))
         return False
@@ -199,6 +230,7 @@ class Exchange:
         return news
 
     def _pass(self, chunks: list[Chunk]) -> None:
+        self._begun.update(c.index for c in chunks)
         self._down.update(c.index for c in chunks if c.completion is not None)
         if chunks:
             self.put(chunks)
@@ -206,19 +238,11 @@ class Exchange:
     def _part(self, draws: Sequence[int]) -> Request:
         return replace(self.request, seeds=tuple(self.request.seeds[d] for d in draws))
 
-    @asynccontextmanager
-    async def _reply(self, request: Request, n: int) -> AsyncGenerator[Reply, None]:
-        """The reply to a request for n choices, made again without what the server refuses."""
-        endpoint = self.endpoint
-        while True:
-            body = endpoint.dialect.body(request, endpoint.model, n, endpoint.habits)
-            try:
-                async with endpoint.transport.streamed(endpoint.dialect.path, body) as reply:
-                    yield reply
-                    return
-            except EngineError as error:
-                if not endpoint.drops(error):
-                    raise
+
+def _thinking(think: ThinkFormat, text: str) -> bool:
+    """Whether a text ends inside a thinking that it opened itself."""
+    opening = think.open.strip()
+    return bool(opening) and text.rfind(opening) > text.rfind(think.close.strip())
 
 
 def _refused(error: EngineError) -> bool:

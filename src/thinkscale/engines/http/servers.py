@@ -26,6 +26,9 @@ class Server:
     can: frozenset[Capability] = frozenset()
     most: int | None = None
     """Most choices that one request may ask for; `None` if any number."""
+    ending: int | None = 0
+    """Tokens that end a text without a piece of their own, to begin with; the first bill corrects it. `None` where a
+    piece may stand for anything, such as thinking that is not shown: then nothing is complete before the bill."""
 
 
 VLLM = Server(
@@ -77,6 +80,7 @@ SGLANG = Server(
         Capability.grammar,
         Capability.json_schema,
     },
+    ending=1,
 )
 LLAMACPP = Server(
     name="llama.cpp",
@@ -113,6 +117,7 @@ OPENAI = Server(
     owners=frozenset({"openai", "openai-internal", "system"}),
     habits=Habits(cap="max_completion_tokens", always=_ONE_BILL),
     can=_LOGPROBS | {Capability.logit_bias, Capability.json_schema},
+    ending=None,
 )
 UNKNOWN = Server(name="unknown", habits=Habits(always=_ONE_BILL))
 

@@ -7,7 +7,8 @@ import json
 from array import array
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from sys import intern
 
 import numpy as np
 
@@ -165,7 +166,7 @@ class Draw:
             token_ids=tuple(ids),
             logprobs=None
             if sampling.logprobs is None
-            else pack(self.signals, sampling, sampling.logprob_space, vocabulary),
+            else spelled(pack(self.signals, sampling, sampling.logprob_space, vocabulary), self.tokens, speller),
             usage=self.job.bill(self.index, len(self.tokens)),
             error=self.error,
         )
@@ -187,6 +188,15 @@ def pack(signals: Sequence[Signals], sampling: Sampling, space: LogprobSpace, vo
         vocab=vocabulary if whole else 0,
         top=tuple(s.top for s in signals) if sampling.logprobs else (),
         entropy=tuple(s.entropy for s in signals),
+    )
+
+
+def spelled(told: Logprobs, tokens: Sequence[int], speller: Speller) -> Logprobs:
+    """The record with the text of every token; a token that is a part of a character spells U+FFFD."""
+    return replace(
+        told,
+        texts=tuple([intern(speller.spell([token])) for token in tokens]),
+        top_texts=tuple([tuple([intern(speller.spell([token])) for token, _ in row]) for row in told.top]),
     )
 
 

@@ -1,0 +1,153 @@
+"""`thinkscale serve`: the gateway, on this machine unless told otherwise."""
+
+from __future__ import annotations
+
+import gc
+import sys
+import time
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import typer
+import uvicorn
+
+from thinkscale.cli.pull import fetch
+from thinkscale.door import run
+from thinkscale.engines.http import Http
+from thinkscale.engines.opening import EMBEDDED, engines_for, split
+from thinkscale.engines.pool import Pool
+from thinkscale.engines.protocol import Engine
+from thinkscale.errors import EngineError, SettingsError
+from thinkscale.serve.app import Gateway, application
+from thinkscale.serve.asking import Limits
+from thinkscale.serve.keys import Keyring
+from thinkscale.serve.logs import configure
+from thinkscale.serve.profiles import Menu
+from thinkscale.serve.runs import Runs
+from thinkscale.serve.server import Server
+from thinkscale.serve.tracing import tracing
+from thinkscale.settings import Settings, load
+from thinkscale.store import Store
+
+COLLECTING = (20_000, 20, 50)
+"""Objects made, and young collections, before garbage is looked for: a request makes thousands that die with it."""
+IDLE = 75
+"""Seconds after which a connection without requests is closed: longer than clients keep one for reuse."""
+ENDING = 5
+"""Seconds for replies that are being sent when the gateway has drained."""
+
+
+def command(
+    upstream: Annotated[
+        str | None,
+        typer.Option(help="Address of the server behind, such as `http://127.0.0.1:8000/v1`; more between commas."),
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="As for `ask`: the model behind, and roles such as `judge=…`.")
+    ] = None,
+    method: Annotated[
+        str, typer.Option(help="Method of requests that name none; `single` is the model as it is.")
+    ] = "single",
+    host: Annotated[str, typer.Option(help="Address to listen at; beyond this machine it needs keys.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen at.", min=0, max=65535)] = 8080,
+    places: Annotated[int, typer.Option(help="Requests that run at once.", min=1)] = 64,
+    waiting: Annotated[int, typer.Option(help="Requests that may wait; more are refused.", min=0)] = 512,
+    concurrency: Annotated[int, typer.Option(help="Draws in flight upstream at once.", min=1)] = 1024,
+    max_tokens: Annotated[int, typer.Option(help="Cap of a call that names none.", min=1)] = 4096,
+    max_seconds: Annotated[float, typer.Option(help="Most time for one request.", min=0.1)] = 3600.0,
+    reasoning: Annotated[
+        str, typer.Option(help="Fields for thinking and progress, between commas; `none` leaves them out.")
+    ] = "reasoning,reasoning_content",
+    store: Annotated[str | None, typer.Option(help="File of runs and keys; `none` keeps no runs.")] = None,
+    log_level: Annotated[str, typer.Option(help="`debug`, `info`, `warning` or `error`.")] = "info",
+    plain_logs: Annotated[bool, typer.Option(help="Text instead of JSON.")] = False,
+) -> None:
+    """Serve every method behind the API that OpenAI's clients speak."""
+    configure(log_level, json=not plain_logs)
+    named = f"{upstream}#{model}" if upstream and model else upstream or model
+    settings = load({"model": named, "store": store})
+    spans = tracing()
+    main, roles = _engines(settings, concurrency)
+    main, roles = spans.traced(main), {role: spans.traced(engine, role) for role, engine in roles.items()}
+    keyring = Keyring(_keys(settings))
+    keyring.allow(host)
+    path = settings.store_path
+    gateway = Gateway(
+        menu=Menu(
+            {_name(main): main},
+            settings.profiles,
+            plain=_plain(settings, main),
+            roles=roles,
+            method=method,
+            max_tokens=max_tokens,
+            created=int(time.time()),
+        ),
+        engines=(main, *roles.values()),
+        runs=Runs(places=places, waiting=waiting, store=Store(path) if path else None, tracing=spans),
+        keyring=keyring,
+        limits=Limits(seconds=max_seconds),
+        tracing=spans,
+        reasoning=() if reasoning == "none" else tuple(reasoning.split(",")),
+    )
+    _listen(gateway, host, port)
+
+
+def _listen(gateway: Gateway, host: str, port: int) -> None:
+    """Serve until told to end, and then until the runs in flight are done or out of time."""
+    config = uvicorn.Config(
+        application(gateway),
+        host=host,
+        port=port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=IDLE,
+        timeout_graceful_shutdown=ENDING,
+    )
+    # What exists by now stays: looking through it for garbage again and again is a sixth of a request's time.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*COLLECTING)
+    Server(config, partial(gateway.runs.drain, gateway.patience)).run()
+
+
+def _engines(settings: Settings, concurrency: int) -> tuple[Engine, dict[str, Engine]]:
+    """The engines, asked what they are. One that does not answer yet ends the start, with the reason."""
+    main, roles = engines_for(settings.model, settings.base_url)
+    if settings.model == EMBEDDED and not settings.base_url:
+        fetch(quiet=False)
+    if isinstance(main, Http):
+        # All requests share the upstream's places, its ejection when it fails and its wish for fewer at a time.
+        main = Pool([main], concurrency=concurrency)
+    for engine in (main, *roles.values()):
+        try:
+            run(engine.open())
+        except EngineError as error:
+            raise SettingsError(f"the gateway cannot start: {error}") from None
+    return main, roles
+
+
+def _plain(settings: Settings, main: Engine) -> dict[str, Engine]:
+    """For plain completions, the same servers without a chat template."""
+    addresses = [part for part in split(settings.model) if part.startswith("http")]
+    if not addresses or "=" in settings.model.partition("#")[0].partition("?")[0]:
+        return {}
+    parts = [address.partition("#") for address in addresses]
+    engines = [Http(base_url=base, model=name or None, api="completions") for base, _, name in parts]
+    for engine in engines:
+        run(engine.open())
+    return {_name(main): Pool(engines)}
+
+
+def _name(engine: Engine) -> str:
+    told = engine.capabilities
+    return Path(told.name or told.model).name if told.name.startswith("/") else told.name or told.model
+
+
+def _keys(settings: Settings) -> Path | str:
+    """Where keys are kept: in the store, or nowhere."""
+    if settings.store_path is None:
+        print("`--store none`: there are no keys, so everybody on this machine may ask", file=sys.stderr)
+        return ":memory:"
+    return settings.store_path

@@ -1,0 +1,37 @@
+"""The most that a run can cost, for whoever has to set it aside. It knows orders and prices, and nobody's account."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+from thinkscale.budget import Budget, Cost
+from thinkscale.engines.protocol import Engine, Request
+from thinkscale.serve.records import Order
+from thinkscale.session import DEFAULT_MAX_TOKENS
+
+
+def most(order: Order) -> Budget:
+    """What a run can spend at most: the ceiling of its method, at list prices and within its budget.
+
+    It is no budget to run under: one keeps something back for a closing question, which the ceiling does not pay for.
+
+    Returns:
+        Tokens, calls and money; what nothing bounds is open, and so is money where no engine has a price.
+    """
+    ceiling = order.budget.clip(order.method.ceiling(order.sampling.max_tokens or DEFAULT_MAX_TOKENS))
+    tokens, calls = (None if math.isinf(most) else int(most) for most in (ceiling.tokens, ceiling.calls))
+    usd = _dearest(order, ceiling, (order.engine, *order.roles.values()))
+    return Budget(tokens=tokens, calls=calls, usd=None if usd is None or math.isinf(usd) else usd)
+
+
+def _dearest(order: Order, ceiling: Cost, engines: Iterable[Engine]) -> float | None:
+    """The money when every call goes to the dearest engine and reads the prompt and all that was written before."""
+    asked = Request(messages=order.asked.problem.messages, tools=order.asked.problem.tools)
+    most = None
+    for engine in {id(e): e for e in engines}.values():
+        if price := engine.capabilities.price:
+            read = ceiling.calls * (engine.count(asked) + ceiling.tokens) * price.input if price.input else 0.0
+            written = ceiling.tokens * price.output if price.output else 0.0
+            most = max(most or 0.0, (read + written) / 1e6)
+    return most if most is None or order.budget.usd is None else min(most, order.budget.usd)

@@ -1,0 +1,215 @@
+"""Clients that leave, come back or never finish asking, and a gateway that is told to end."""
+
+import asyncio
+import time
+from contextlib import asynccontextmanager
+
+import aiohttp
+import pytest
+
+from servers.gateway import fronting, launched
+from servers.mock import Mock, serving, until
+from thinkscale.serve import wire
+from thinkscale.serve.asking import Limits
+from thinkscale.serve.keys import Keyring
+from thinkscale.serve.runs import Runs
+
+ASKED = [{"role": "user", "content": "What is 40 + 2?"}]
+VOTE = "mock+self-consistency(n=5, stop=fixed)"
+SOON = 0.1
+"""Seconds within which the upstream is to be free."""
+
+
+def body(model=VOTE, **more):
+    return {"model": model, "messages": ASKED, **more}
+
+
+def slow():
+    return Mock(says=lambda seed: (" on",) * 500, pace=0.01)
+
+
+@asynccontextmanager
+async def before(mock, **options):
+    async with serving(mock), fronting(mock.url, **options) as front, aiohttp.ClientSession(front.url + "/") as http:
+        yield front, http
+
+
+def idle(front):
+    runs = front.gateway.runs
+    return runs.alive == 0 and runs.queue.waiting == 0
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("model", ["mock", VOTE])
+async def test_a_client_that_leaves_frees_the_upstream_at_once(stream, model):
+    mock = slow()
+    async with before(mock) as (front, http):
+        asking = asyncio.create_task(http.post("chat/completions", json=body(model, stream=stream)))
+        assert await until(lambda: any(sum(s.written) > 5 for s in mock.served))
+        if stream:
+            reply = await asking
+            await reply.content.readany()
+            left = time.monotonic()
+            reply.close()
+        else:
+            left = time.monotonic()
+            asking.cancel()
+        assert await until(lambda: mock.streams == 0)
+        assert len(mock.disconnects) == mock.requests
+        assert max(mock.disconnects) - left < SOON
+        assert await until(lambda: idle(front))
+        assert front.gateway.runs.queue.free == 64
+        told = front.gateway.metrics.render()[0].decode()
+        assert 'thinkscale_disconnects_total{api="chat"} 1.0' in told
+        assert 'status="499"} 1.0' in told
+
+
+async def test_what_a_client_that_left_had_spent_is_charged_and_counted():
+    mock, keyring = slow(), Keyring(":memory:")
+    key, token = keyring.add("me")
+    async with before(mock, keyring=keyring) as (front, http):
+        headers = {"Authorization": f"Bearer {token}"}
+        asking = asyncio.create_task(http.post("chat/completions", json=body("mock"), headers=headers))
+        assert await until(lambda: any(sum(s.written) > 20 for s in mock.served))
+        asking.cancel()
+        assert await until(lambda: idle(front) and mock.streams == 0)
+        spent = keyring.spent(key).tokens
+        assert 20 <= spent <= sum(mock.served[0].written)
+        told = front.gateway.metrics.render()[0].decode()
+        hidden = 'thinkscale_tokens_total{api="chat",kind="hidden",method="passthrough",profile=""}'
+        assert f"{hidden} {spent:.1f}" in told
+
+
+async def test_who_leaves_the_queue_frees_its_place_and_never_asks_upstream():
+    mock = slow()
+    async with before(mock, runs=Runs(places=1, waiting=4)) as (front, http):
+        first = asyncio.create_task(http.post("chat/completions", json=body("mock")))
+        assert await until(lambda: mock.requests == 1)
+        second = asyncio.create_task(http.post("chat/completions", json=body("mock", seed=2)))
+        assert await until(lambda: front.gateway.runs.queue.waiting == 1)
+        second.cancel()
+        assert await until(lambda: front.gateway.runs.queue.waiting == 0)
+        first.cancel()
+        assert await until(lambda: idle(front))
+        assert front.gateway.runs.queue.free == 1
+        assert mock.requests == 1
+
+
+async def test_a_request_that_is_sent_again_joins_the_run_in_flight_and_outlives_the_first():
+    mock = Mock(pace=0.1)
+    async with before(mock) as (front, http):
+        headers = {"Idempotency-Key": "once"}
+        first = asyncio.create_task(http.post("chat/completions", json=body(), headers=headers))
+        assert await until(lambda: mock.requests == 1)
+        second = asyncio.create_task(http.post("chat/completions", json=body(stream=True), headers=headers))
+        assert await until(lambda: any(r.waiting == 2 for r in front.gateway.runs._alive))
+        first.cancel()
+        async with await second as reply:
+            assert b"42" in await reply.read()
+        assert mock.requests == 1
+        assert sum(mock.served[0].written) == 25
+
+
+async def test_a_request_that_is_merely_equal_is_a_run_of_its_own(front, upstream):
+    async with aiohttp.ClientSession(front.url + "/") as http:
+        for _ in range(2):
+            async with http.post("chat/completions", json=body("mock")) as reply:
+                assert reply.status == 200
+    assert upstream.requests == 2
+
+
+async def test_a_retry_of_a_finished_request_is_answered_without_spending(front, upstream):
+    keyed = {"Idempotency-Key": "k"}
+    async with aiohttp.ClientSession(front.url + "/") as http:
+        told = []
+        for headers in ({}, {"x-stainless-retry-count": "1"}, keyed, keyed):
+            async with http.post("chat/completions", json=body("mock"), headers=headers) as reply:
+                told.append(await reply.json())
+    assert upstream.requests == 2
+    assert len({one["id"] for one in told}) == 4
+
+
+@pytest.mark.parametrize(
+    ("raw", "status", "code"),
+    [
+        (b"{", 400, "invalid_json"),
+        (b"[]", 400, "invalid_json"),
+        (b'{"a":' * 5000 + b"1" + b"}" * 5000, 400, None),
+        (b"\xff\xfe", 400, "invalid_json"),
+        (b" " * 2000, 413, "too_large"),
+    ],
+)
+async def test_what_is_no_request_is_refused_in_openais_shape(upstream, raw, status, code):
+    async with before(Mock(), limits=Limits(body=1000 if status == 413 else 10**6)) as (_, http):
+        for path in ("chat/completions", "completions", "responses"):
+            async with http.post(path, data=raw) as reply:
+                error = (await reply.json())["error"]
+                assert reply.status == status
+                assert code is None or error["code"] == code
+                assert set(error) == {"message", "type", "param", "code"}
+
+
+async def test_a_body_that_never_arrives_is_given_up(monkeypatch):
+    monkeypatch.setattr(wire, "RECEIVING", 0.05)
+    async with before(Mock()) as (front, http):
+
+        async def drip():
+            yield b'{"model"'
+            await asyncio.sleep(5)
+
+        async with http.post("chat/completions", data=drip()) as reply:
+            assert reply.status == 408
+        assert idle(front)
+
+
+async def test_silence_in_a_stream_is_filled_with_comments(monkeypatch):
+    monkeypatch.setattr("thinkscale.serve.app.SILENCE", 0.05)
+    async with before(Mock(delay=0.3)) as (_, http):
+        async with http.post("chat/completions", json=body(stream=True)) as reply:
+            told = await reply.read()
+        assert told.count(b": still thinking\n\n") >= 3
+        assert told.endswith(b"data: [DONE]\n\n")
+
+
+async def test_security_headers_and_an_id_are_on_every_reply(front):
+    async with aiohttp.ClientSession(front.url + "/") as http:
+        for stream in (False, True):
+            async with http.post("chat/completions", json=body(stream=stream)) as reply:
+                assert reply.headers["x-content-type-options"] == "nosniff"
+                assert reply.headers["cache-control"] == "no-store"
+                assert reply.headers["x-request-id"].startswith("chatcmpl-")
+
+
+async def test_told_to_end_it_finishes_what_runs_and_refuses_what_is_new(tmp_path):
+    mock = Mock(pace=0.15)
+    async with serving(mock), launched(mock.url, tmp_path, "--store", "none") as gateway:
+        root = gateway.url.removesuffix("v1")
+        async with aiohttp.ClientSession(root) as http:
+            running = asyncio.create_task(http.post("v1/chat/completions", json=body()))
+            headers = {"Idempotency-Key": "k"}
+            joined = asyncio.create_task(http.post("v1/chat/completions", json=body(stream=True), headers=headers))
+            assert await until(lambda: mock.requests == 2)
+            gateway.terminate()
+            assert await _status(http, "ready", 503)
+            async with http.post("v1/chat/completions", json=body()) as refused:
+                assert refused.status == 503
+                assert (await refused.json())["error"]["code"] == "shutting_down"
+                assert refused.headers["retry-after"] == "5"
+            again = await http.post("v1/chat/completions", json=body(stream=True), headers=headers)
+            async with await running as first, await joined as second, again:
+                assert (await first.json())["thinkscale"]["samples"] == 5
+                assert b"data: [DONE]" in await second.read()
+                assert b"data: [DONE]" in await again.read()
+        async with asyncio.timeout(5):
+            assert await gateway.process.wait() == 0
+    assert mock.requests == 2
+    assert "Traceback" not in gateway.log.read_text()
+
+
+async def _status(http, path, wanted):
+    for _ in range(100):
+        async with http.get(path) as reply:
+            if reply.status == wanted:
+                return True
+        await asyncio.sleep(0.01)
+    return False

@@ -1,0 +1,52 @@
+"""Ceilings: what is set aside for a run is never less than what it spends."""
+
+import pytest
+
+from thinkscale.budget import Budget
+from thinkscale.desk import Desk
+from thinkscale.door import solve
+from thinkscale.engines.protocol import Price
+from thinkscale.engines.scripted import Scripted
+from thinkscale.methods.self_consistency import SelfConsistency
+from thinkscale.serve.ceilings import most
+from thinkscale.serve.records import Api, Asked, Order
+from thinkscale.stopping.fixed import Fixed
+from thinkscale.types import Problem, Sampling
+
+PRICE = Price(input=1.0, output=10.0)
+
+
+def ordered(price=None, budget=None, max_tokens=10):
+    problem = Problem.of("one two three")
+    return Order(
+        asked=Asked(api=Api.chat, model="m", problem=problem, sampling=Sampling()),
+        method=SelfConsistency(n=4, stop=Fixed()),
+        engine=Scripted(lambda _: "The answer is 4. " * 5, price=price),
+        sampling=Sampling(max_tokens=max_tokens),
+        budget=budget or Budget(),
+        seed=0,
+    )
+
+
+def test_tokens_and_calls_are_those_of_the_method_within_the_budget():
+    assert most(ordered()) == Budget(tokens=40, calls=4)
+    assert most(ordered(budget=Budget(tokens=25, seconds=9.0, usd=1.0))) == Budget(tokens=25, calls=4)
+    assert most(ordered(max_tokens=None)).tokens == 4 * 512
+
+
+def test_money_is_that_of_the_dearest_engine():
+    reads, writes = 4 * (3 + 40) * 1.0, 40 * 10.0
+    assert most(ordered(PRICE)).usd == pytest.approx((reads + writes) / 1e6)
+    assert most(ordered(PRICE, Budget(usd=1e-6))).usd == 1e-6
+    assert most(ordered(Price())).usd == 0.0
+
+
+async def test_a_run_never_spends_more_than_its_ceiling():
+    order = ordered(PRICE)
+    outcome = await solve(
+        order.asked.problem, order.method, order.engine, budget=order.budget, desk=Desk(), sampling=order.sampling
+    )
+    ceiling = most(order)
+    assert outcome.usage.calls == ceiling.calls == 4
+    assert 0 < outcome.usage.output_tokens <= ceiling.tokens
+    assert 0 < outcome.usage.usd <= ceiling.usd
