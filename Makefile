@@ -1,4 +1,4 @@
-.PHONY: lint bench campaign
+.PHONY: lint bench campaign soak
 
 lint:
 	ruff check
@@ -11,6 +11,11 @@ bench:
 	python benchmarks/session.py
 	python benchmarks/decode.py
 	python benchmarks/over_http.py
+	python benchmarks/gateway.py
 
 campaign:
 	THINKSCALE_TEST_DRAWS=20000 python -m pytest tests/engines/http/test_faults.py -k campaign
+	THINKSCALE_TEST_REQUESTS=1000 python -m pytest -s tests/serve/test_campaign.py
+
+soak:
+	THINKSCALE_TEST_SECONDS=1800 python -m pytest -s --show-capture=no tests/serve/test_campaign.py

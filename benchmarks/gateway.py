@@ -129,7 +129,7 @@ async def rival(
 ) -> dict[str, Server]:
     """A gateway of somebody else for each upstream; none where it is not installed, which is said."""
     python = Path(os.environ.get("THINKSCALE_RIVALS", "-"), name, "bin", "python")
-    if not python.exists():
+    if not python.exists():  # noqa: ASYNC240 — before anything is measured
         print(f"{name} is not measured: `{python}` does not exist; see THINKSCALE_RIVALS", file=sys.stderr)
         return {}
     return {upstream: await launch(stack, python, url) for upstream, url in urls.items()}

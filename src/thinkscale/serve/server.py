@@ -1,4 +1,4 @@
-"""The server around the application: how it ends when it is told to. It knows no requests, and of runs only to drain."""
+"""The server around the application: how it ends when it is told to. It knows no requests, and can drain runs."""
 
 from __future__ import annotations
 

@@ -70,6 +70,8 @@ async def unless_gone(receive: Receive, work: asyncio.Future[T]) -> None:
     Raises:
         Gone: the client has left.
     """
+    if work.done():
+        return
     gone = asyncio.ensure_future(_gone(receive))
     either: set[asyncio.Future[T] | asyncio.Future[None]] = {work, gone}
     try:
