@@ -22,7 +22,7 @@ import os
 import statistics
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,8 +38,8 @@ from over_http import gateway as optillm
 MESSAGES = [{"role": "user", "content": QUESTION}]
 BODY = {"model": "mock", "messages": MESSAGES, "temperature": 0.8, "max_tokens": 256}
 LOADS = {
-    "a": Load("(a) one call, ms", "fast", 1, 300, 1.5, rate=False),
-    "b": Load("(b) 32 clients, calls/s", "fast", 32, 1280, 800),
+    "a": Load("(a) one call, ms", "fast", 1, 200, 1.5, rate=False),
+    "b": Load("(b) 32 clients, calls/s", "fast", 32, 960, 800),
     "c": Load("(c) 200 ms upstream, calls/s", "slow", 16, 128, 75),
 }
 UPSTREAMS = {"fast": (), "slow": ("--delay-ms", "200")}
@@ -121,22 +121,13 @@ async def its_hub(stack: AsyncExitStack, python: Path, upstream: str) -> Server:
     return Server(f"http://127.0.0.1:{port}/v1", begun.pid)
 
 
-async def rival(
-    stack: AsyncExitStack,
-    name: str,
-    launch: Callable[[AsyncExitStack, Path, str], Awaitable[Server]],
-    urls: dict[str, str],
-) -> dict[str, Server]:
-    """A gateway of somebody else for each upstream; none where it is not installed, which is said."""
+def environment(name: str) -> Path | None:
+    """The interpreter of somebody else's environment; says where it is not installed."""
     python = Path(os.environ.get("THINKSCALE_RIVALS", "-"), name, "bin", "python")
-    if not python.exists():  # noqa: ASYNC240 — before anything is measured
-        print(f"{name} is not measured: `{python}` does not exist; see THINKSCALE_RIVALS", file=sys.stderr)
-        return {}
-    return {upstream: await launch(stack, python, url) for upstream, url in urls.items()}
-
-
-async def opti(stack: AsyncExitStack, python: Path, upstream: str) -> Server:
-    return Server(await optillm(stack, python, upstream))
+    if python.exists():
+        return python
+    print(f"{name} is not measured: `{python}` does not exist; see THINKSCALE_RIVALS", file=sys.stderr)
+    return None
 
 
 async def routes(stack: AsyncExitStack, urls: dict[str, str]) -> AsyncIterator[Client]:
@@ -145,9 +136,11 @@ async def routes(stack: AsyncExitStack, urls: dict[str, str]) -> AsyncIterator[C
     servers = {name: await ours(stack, url) for name, url in urls.items()}
     yield Client("thinkscale, model as it is, n=16", servers, BODY | {"n": N})
     yield Client("thinkscale, vote of 16", servers, BODY | {"model": f"mock+self-consistency(n={N}, stop=fixed)"})
-    if servers := await rival(stack, "its_hub", its_hub, urls):
+    if python := environment("its_hub"):
+        servers = {name: await its_hub(stack, python, url) for name, url in urls.items()}
         yield Client("its_hub 1.2.0, vote of 16", servers, BODY | {"budget": N}, 0.2)
-    if servers := await rival(stack, "optillm", opti, urls):
+    if python := environment("optillm"):
+        servers = {name: Server(await optillm(stack, python, url)) for name, url in urls.items()}
         yield Client("optillm 0.4.0, vote of 16", servers, BODY | {"model": "majority_voting-mock", "k": N}, 0.1)
 
 

@@ -72,6 +72,7 @@ def test_an_answer_that_is_not_pointed_out_can_be_taken_for_none():
 
 
 async def test_the_least_perplexed_attempt_is_found_by_its_judged_turns(tmp_path):
+    pytest.importorskip("math_verify")
     path = tmp_path / "pool.jsonl"
     turns = {"1": [1.5, 1.1], "2": [1.2, 1.2], "3": []}
     samples = [

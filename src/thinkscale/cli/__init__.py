@@ -10,6 +10,7 @@ import os
 import sys
 from importlib import import_module
 from io import TextIOWrapper
+from types import ModuleType
 from typing import Annotated
 
 import typer
@@ -31,6 +32,8 @@ COMMANDS = {
     "show": "Replay a past run: its traces as a tree.",
 }
 """Every command, its module's name, and its line in the help."""
+EXTRAS = {"serve": "serve"}
+"""Commands that an extra brings."""
 
 
 class _Commands(TyperGroup):
@@ -47,8 +50,21 @@ class _Commands(TyperGroup):
         if stub is None or name is None:
             return name, stub, rest
         app = typer.Typer(add_completion=False)
-        app.command(name, help=COMMANDS[name])(import_module(f"thinkscale.cli.{name}").command)
+        app.command(name, help=COMMANDS[name])(_module(name).command)
         return name, typer.main.get_command(app), rest
+
+
+def _module(name: str) -> ModuleType:
+    """The module of a command; some need an extra."""
+    try:
+        return import_module(f"thinkscale.cli.{name}")
+    except ModuleNotFoundError as error:
+        if name not in EXTRAS or (error.name or "").startswith("thinkscale"):
+            raise
+        extra = EXTRAS[name]
+        raise SettingsError(
+            f"`thinkscale {name}` needs `{error.name}`, which is not installed: `pip install 'thinkscale[{extra}]'`"
+        ) from None
 
 
 app = typer.Typer(cls=_Commands, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich")

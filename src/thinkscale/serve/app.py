@@ -22,7 +22,7 @@ from thinkscale.serve.asking import Limits, asked, tighter
 from thinkscale.serve.ceilings import most
 from thinkscale.serve.frames import ALIVE
 from thinkscale.serve.keys import Key, Keyring
-from thinkscale.serve.logs import Access, access
+from thinkscale.serve.logs import Access, access, access_log
 from thinkscale.serve.metrics import Metrics
 from thinkscale.serve.profiles import Menu
 from thinkscale.serve.records import Api, Order
@@ -112,6 +112,8 @@ class Exchange:
         else:
             self.gateway.metrics.finished(self.order, seconds, status)
         outcome = self.outcome
+        if not access_log.isEnabledFor(logging.INFO):
+            return
         access(
             Access(
                 request=self.id,
