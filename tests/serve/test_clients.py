@@ -313,7 +313,7 @@ async def test_a_client_that_gives_up_frees_the_upstream():
                 extra_headers={"x-stainless-read-timeout": "60", "x-stainless-timeout": "60"},
             )
         assert await until(lambda: bool(mock.disconnects))
-        assert front.gateway.runs.alive == 0
+        assert await until(lambda: front.gateway.runs.alive == 0)
 
 
 async def test_the_blocking_client_as_well(front):
