@@ -291,7 +291,7 @@ async def test_a_retry_after_a_timeout_joins_the_run_in_flight():
         told = await patient
         assert joined.thinkscale == told.thinkscale
         assert mock.requests == 1
-        assert front.gateway.runs.alive == 0
+        assert await until(lambda: front.gateway.runs.alive == 0)
 
 
 async def test_what_is_bought_by_the_time_a_client_leaves_is_what_it_gets():
