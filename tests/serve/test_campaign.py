@@ -75,7 +75,7 @@ class Campaign:
                 for _ in range(self.rng.choice((1, 1, 2)) if named else 1):
                     patience = self.rng.uniform(0, 0.3) if self.rng.random() < 0.2 else None
                     await self.ask(http, path, body, named, patience)
-                if sum(self.seen.values()) % 250 == 0:
+                if sum(self.seen.values()) >= 250 * (len(self.alive) + 1):
                     gc.collect()
                     self.alive.append(len(gc.get_objects()))
 
