@@ -45,6 +45,7 @@ class Replica(Scripted):
         self.most = max(self.most, self.running)
         said, left = 0, request.n
         try:
+            await asyncio.sleep(0)  # no server answers before it is asked by others too
             async with aclosing(super().stream(request, abort)) as chunks:
                 async for chunk in chunks:
                     failure = self.fails(request) if callable(self.fails) else self.fails

@@ -25,7 +25,7 @@ async def test_who_is_chosen_has_room_and_is_within_the_bound_and_before_all_oth
     routing = routing_of(*(width for width, _ in loads))
     for replica, (width, load) in zip(routing.replicas, loads, strict=True):
         replica.limit.taken = int(width * load)
-    free = {r: r.limit.free for r in routing.replicas if r.limit.free}
+    free = {r: r.limit.free for r in routing.replicas if r.limit.free >= min(draws, r.limit.places)}
     if not free:
         return
     order = routing.order(prompt)
@@ -52,6 +52,20 @@ async def test_who_waits_for_one_replica_alone_hears_that_it_fell_though_others_
     with pytest.raises(EngineError, match="gone"):
         await asyncio.wait_for(waiting, 1)
     assert first.replica.limit.taken == 1
+
+
+async def test_a_request_waits_for_room_for_all_of_it_and_nobody_who_came_later_takes_that():
+    routing = routing_of(4)
+    held = [await routing.turn(waiter(routing)) for _ in range(2)]
+    large, small = [asyncio.create_task(routing.turn(waiter(routing, draws))) for draws in (3, 1)]
+    await asyncio.sleep(0)
+    assert not large.done()
+    assert not small.done()
+    routing.over(held[0])
+    assert (await large).draws == (0, 1, 2)
+    assert not small.done()
+    routing.over(held[1])
+    assert (await small).draws == (0,)
 
 
 async def test_a_place_that_nobody_ahead_can_use_goes_to_the_next_who_can():

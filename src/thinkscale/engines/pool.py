@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from thinkscale.engines.limits import Limit
 from thinkscale.engines.protocol import Abort, Capabilities, Chunk, Completion, Engine, Price, Request
@@ -90,7 +91,7 @@ class Pool:
         """Have the draws made wherever there is room for them; a replica that fails takes down only what it had."""
         await self.open()
         call = _Call(self, self._routing, request, abort or Abort())
-        async with aclosing(_as_a_whole(call.chunks())) as chunks:
+        async with aclosing(call.chunks()) as chunks:
             async for chunk in chunks:
                 yield chunk
 
@@ -186,9 +187,14 @@ class _Group:
     """Draws of a request that one replica makes together."""
 
     place: Place
-    left: list[int]
+    order: Sequence[Replica]
+    """The replicas that might have had them."""
+    left: list[int] = field(init=False)
     """Draws that have not ended."""
     arrived: bool = False
+
+    def __post_init__(self) -> None:
+        self.left = [*self.place.draws]
 
 
 @dataclass(slots=True)
@@ -214,8 +220,30 @@ class _Call:
     async def chunks(self) -> AsyncGenerator[Chunk, None]:
         """Serve every draw and yield what comes, from all replicas as it comes."""
         self._since = self.routing.event()
-        order = self.routing.order(prompt_name(self.request.messages, self.request.tools))
-        serving = asyncio.create_task(self._serve(Waiter(self._since, order, [*range(self.request.n)])))
+        waiter = Waiter(self._since, self._preferred(), [*range(self.request.n)])
+        with self.abort.watched(partial(self._end_aborted, waiter)):
+            place = await self._seated(waiter)
+        if place is None or waiter.draws or not self._news.empty():
+            divided = self._divided(waiter, place)
+        else:
+            # Nearly every request: one replica makes all of it, and nothing has to be joined.
+            group = _Group(place, waiter.order)
+            try:
+                async with aclosing(self._made(group)) as chunks:
+                    async for chunk in chunks:
+                        yield chunk
+                return
+            except EngineError as failure:
+                if not failure.retryable:
+                    raise
+                divided = self._divided(self._elsewhere(group, failure))
+        async with aclosing(_as_a_whole(divided)) as chunks:
+            async for chunk in chunks:
+                yield chunk
+
+    async def _divided(self, waiter: Waiter, place: Place | None = None) -> AsyncGenerator[Chunk, None]:
+        """What several replicas make at once, beginning with those of `place`."""
+        serving = asyncio.create_task(self._serve(waiter, place))
         serving.add_done_callback(lambda _: self._news.put_nowait(None))
         try:
             while news := await self._news.get():
@@ -232,56 +260,76 @@ class _Call:
             if not serving.cancelled():
                 serving.exception()  # marked as seen: whoever left does not want to know
 
-    async def _serve(self, waiter: Waiter) -> None:
+    async def _serve(self, waiter: Waiter, place: Place | None = None) -> None:
         """Find places for draws until all have one, and bring down those that get none."""
-
-        def end_aborted() -> None:
-            for index in [i for i in waiter.draws if i in self.abort]:
-                waiter.draws.remove(index)
-                self._news.put_nowait(_News(Chunk(index, completion=UNMADE)))
-            if not waiter.draws:
-                waiter.end()
-
         async with asyncio.TaskGroup() as groups:
-            with self.abort.watched(end_aborted):
-                end_aborted()
+            if place is not None:
+                self._start(groups, place, waiter)
+            with self.abort.watched(partial(self._end_aborted, waiter)):
                 while waiter.draws:
-                    try:
-                        place = await self.routing.turn(waiter)
-                    except EngineError as failure:
-                        self._fail(waiter.draws, failure)
-                        break
+                    place = await self._seated(waiter)
                     if place is not None:
                         self._start(groups, place, waiter)
 
+    async def _seated(self, waiter: Waiter) -> Place | None:
+        """A place for some draws, as soon as there is one; those that get none come down."""
+        self._end_aborted(waiter)
+        if not waiter.draws:
+            return None
+        try:
+            return await self.routing.turn(waiter)
+        except EngineError as failure:
+            self._fail(waiter.draws, failure)
+            waiter.draws.clear()
+            return None
+
+    def _end_aborted(self, waiter: Waiter) -> None:
+        for index in [i for i in waiter.draws if i in self.abort]:
+            waiter.draws.remove(index)
+            self._news.put_nowait(_News(Chunk(index, completion=UNMADE)))
+        if not waiter.draws:
+            waiter.end()
+
     def _start(self, groups: asyncio.TaskGroup, place: Place, waiter: Waiter) -> None:
-        flight = groups.create_task(self._fly(_Group(place, [*place.draws]), waiter))
+        flight = groups.create_task(self._fly(_Group(place, waiter.order)))
         # A task that is cancelled before its first step never gets to return its places itself.
         flight.add_done_callback(lambda _: self.routing.over(place))
 
-    async def _fly(self, group: _Group, waiter: Waiter) -> None:
+    async def _fly(self, group: _Group) -> None:
         """Have a group made, by another replica if this one failed before it began."""
-        failure = await self._settled(group)
-        if failure is None or not group.left:
-            return
-        if not failure.retryable or group.arrived:
-            self._fail(group.left, failure)
-            return
-        others = [r for r in waiter.order if r is not group.place.replica]
-        await self._serve(Waiter(self._since, others, group.left, failure))
+        try:
+            async with aclosing(self._made(group)) as chunks:
+                async for chunk in chunks:
+                    await self._pass_on(chunk)
+        except EngineError as failure:
+            if failure.retryable:
+                await self._serve(self._elsewhere(group, failure))
+            else:
+                self._fail(group.left, failure)
 
-    async def _settled(self, group: _Group) -> EngineError | None:
-        """Read a group's stream to its end; its failure as a whole, when that was its end."""
+    async def _made(self, group: _Group) -> AsyncGenerator[Chunk, None]:
+        """What a group's replica makes of it, and the failure of what it leaves unfinished.
+
+        Raises:
+            EngineError: nothing of it arrived; if it is retryable, another replica may do better.
+        """
         failure = None
         try:
-            await self._read(group)
-        except EngineError as error:
-            failure = error
-        self.routing.judge(group.place, failure)
-        self.routing.over(group.place)
-        return failure
+            try:
+                async with aclosing(self._read(group)) as chunks:
+                    async for chunk in chunks:
+                        yield chunk
+            except EngineError as error:
+                failure = error
+            self.routing.judge(group.place, failure)
+        finally:
+            self.routing.over(group.place)
+        if failure and not group.arrived:
+            raise failure
+        for index in group.left if failure else ():
+            yield Chunk(index, failure=failure)
 
-    async def _read(self, group: _Group) -> None:
+    async def _read(self, group: _Group) -> AsyncGenerator[Chunk, None]:
         place, request, abort = group.place, self.request, self.abort
         if len(place.draws) < request.n:
             paths = request.paths or tuple((i,) for i in range(request.n))
@@ -298,9 +346,21 @@ class _Call:
                 if chunk.completion is not None or chunk.failure is not None:
                     group.left.remove(index)
                     self._ended(place, chunk)
-                await self._pass_on(replace(chunk, index=index))
+                yield chunk if index == chunk.index else replace(chunk, index=index)
         if group.left:
             raise EngineError("a replica ended its reply before every draw was complete", retryable=True)
+
+    def _elsewhere(self, group: _Group, failure: EngineError) -> Waiter:
+        """The draws of a group that failed before it began, on their way to the other replicas."""
+        others = [r for r in group.order if r is not group.place.replica]
+        return Waiter(self._since, others, group.left, failure)
+
+    def _preferred(self) -> Sequence[Replica]:
+        """The replicas as the request's prompt prefers them."""
+        replicas = self.routing.replicas
+        if len(replicas) == 1:
+            return replicas
+        return self.routing.order(prompt_name(self.request.messages, self.request.tools))
 
     def _ended(self, place: Place, chunk: Chunk) -> None:
         if chunk.failure is not None and chunk.failure.overloaded:

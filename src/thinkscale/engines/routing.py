@@ -2,7 +2,8 @@
 
 A request goes to the first replica in its prompt's own order (rendezvous hashing) whose load is at most `SLACK` above
 that of the least loaded one: consistent hashing with bounded loads (Mirrokni et al. 2018), load being relative to what
-a replica takes at once. It is split only where none of these has places for all of it. Nothing here asks an engine.
+a replica takes at once. It waits until that has room for all of it, or for as much as it takes at once, and nobody who
+came later gets that room. Nothing here asks an engine.
 """
 
 from __future__ import annotations
@@ -102,8 +103,8 @@ class Routing:
         """
         turn: asyncio.Future[Place | None] = asyncio.get_running_loop().create_future()
         waiter.turn = turn
-        if not self._seat(waiter, turn):
-            insort(self._queue, waiter, key=lambda w: w.since)
+        insort(self._queue, waiter, key=lambda w: w.since)
+        self._admit()
         try:
             return await turn
         except asyncio.CancelledError:
@@ -160,34 +161,43 @@ class Routing:
     def _admit(self) -> None:
         """Seat whom there is room for, first come first served."""
         everybody, self._changed = self._changed, False
+        claimed: set[Replica] = set()
         for waiter in [*self._queue]:
-            if not everybody and not self._rooms(self.replicas, self._events):
+            if len(claimed) == len(self.replicas) and not everybody:
                 return
-            if waiter.turn and self._seat(waiter, waiter.turn):
+            if self._seat(waiter, claimed):
                 self._queue.remove(waiter)
+            else:
+                claimed.update(waiter.order)
 
-    def _seat(self, waiter: Waiter, turn: asyncio.Future[Place | None]) -> bool:
-        """Answer a waiter, if that is possible now."""
-        if turn.done():
+    def _seat(self, waiter: Waiter, claimed: set[Replica]) -> bool:
+        """Answer a waiter, if that is possible now, by a replica that nobody ahead waits for."""
+        turn = waiter.turn
+        if turn is None or turn.done():
             return True
-        if rooms := self._rooms(waiter.order, waiter.since):
-            turn.set_result(_place(waiter, rooms))
-        elif not any(r.health.up or r.health.trying for r in waiter.order):
+        rooms = self._rooms(waiter)
+        if free := {r: places for r, places in rooms.items() if r not in claimed}:
+            turn.set_result(_place(waiter, free))
+        elif not rooms and not any(r.health.up or r.health.trying for r in waiter.order):
             turn.set_exception(self._none_left(waiter))
         return turn.done()
 
-    def _rooms(self, order: Sequence[Replica], since: int) -> dict[Replica, int]:
-        """Free places by replica: those of the ones that are up, and a trial draw of each that is due.
+    def _rooms(self, waiter: Waiter) -> dict[Replica, int]:
+        """Free places by replica: those of the ones that are up and have enough, and a trial draw of each that is due.
 
-        Where none is up, the one that is due soonest is tried before its time, unless it was left alone after `since`.
+        Where none is up, the one that is due soonest is tried before its time, unless it was left alone after the
+        waiter came.
         """
-        now = monotonic()
-        up = [r for r in order if r.health.up]
-        idle = [r for r in order if not r.health.up and not r.health.trying]
-        tried = [r for r in idle if r.health.due <= now or (not up and r.health.fell <= since)]
-        if not up:
-            tried = sorted(tried, key=lambda r: r.health.due)[:1]
-        return {r: r.limit.free for r in up if r.limit.free} | dict.fromkeys(tried, 1)
+        now, wanted = monotonic(), len(waiter.draws)
+        up = [r for r in waiter.order if r.health.up]
+        rooms = {r: r.limit.free for r in up if r.limit.free >= min(wanted, r.limit.places)}
+        if len(up) < len(waiter.order):
+            idle = [r for r in waiter.order if not r.health.up and not r.health.trying]
+            tried = [r for r in idle if r.health.due <= now or (not up and r.health.fell <= waiter.since)]
+            if not up:
+                tried = sorted(tried, key=lambda r: r.health.due)[:1]
+            rooms |= dict.fromkeys(tried, 1)
+        return rooms
 
     def _none_left(self, waiter: Waiter) -> EngineError:
         fallen = max(self.replicas, key=lambda r: r.health.fell)

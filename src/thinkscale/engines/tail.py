@@ -11,7 +11,7 @@ class Tail:
 
     def __init__(self, stops: Sequence[str]) -> None:
         self._stops = tuple(s for s in stops if s)
-        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._decoder: codecs.IncrementalDecoder | None = None
         self._shown: list[str] = []
         self._held = ""
         self.stopped: str | None = None
@@ -23,7 +23,7 @@ class Tail:
 
     def add(self, piece: bytes | str, *, last: bool = False) -> str:
         """Take in what came and return the text that is certain by now."""
-        self._held += piece if isinstance(piece, str) else self._decoder.decode(piece, last)
+        self._held += piece if isinstance(piece, str) else self._decoded(piece, last)
         if not self._stops or not self._held:
             return self._show(len(self._held))
         found = [(at, s) for s in self._stops if (at := self._held.find(s)) >= 0]
@@ -33,9 +33,14 @@ class Tail:
             return self._show(at)
         return self._show(len(self._held) - (0 if last else self._overlap()))
 
+    def _decoded(self, piece: bytes, last: bool) -> str:
+        if self._decoder is None:
+            self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        return self._decoder.decode(piece, last)
+
     def finish(self) -> str:
         """Give out what was held back; nothing is added after this."""
-        return "" if self.stopped is not None else self.add(b"", last=True)
+        return "" if self.stopped is not None else self.add(b"" if self._decoder else "", last=True)
 
     def _show(self, length: int) -> str:
         shown, self._held = self._held[:length], self._held[length:]

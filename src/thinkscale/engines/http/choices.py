@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from thinkscale.engines.dialects import Json, News, Piece
+from thinkscale.engines.dialects import Json, News, Piece, Word
 from thinkscale.engines.protocol import Abort, Chunk, Completion, ThinkFormat
 from thinkscale.engines.tail import Tail
 from thinkscale.types import Finish, Logprobs, Usage
@@ -61,6 +61,14 @@ class Choice:
             self._merge(call)
         if piece.finish is not None:
             self.finish, self.stop_string, self.certain = piece.finish, piece.stop_string, piece.total is not None
+
+    def say(self, text: str) -> None:
+        """Take in a piece that is nothing but text."""
+        if self.thinking:
+            self.grow(Piece(0, text), 0)
+        elif text:
+            self.tokens += 1
+            self.fresh.append(text)
 
     def show(self) -> str:
         """The text that has become certain since the last time."""
@@ -189,11 +197,17 @@ class Choices:
         growing = [c for c in self._choices if c.finish is None or c.tail.stopped is not None]
         return bool(growing) and all(c.draw in self._abort or c.tail.stopped is not None for c in growing)
 
-    def take(self, heard: Iterable[News]) -> list[Chunk]:
+    def take(self, heard: Iterable[News | Word]) -> list[Chunk]:
         """Let the choices grow by what the server said; the news of one choice are passed on as one."""
         grown: dict[int, Choice] = {}
         ending = self.ending or 0
         for news in heard:
+            if isinstance(news, tuple):
+                index, text = news
+                if 0 <= index < len(self._choices) and self._choices[index].finish is None:
+                    grown[index] = self._choices[index]
+                    grown[index].say(text)
+                continue
             for piece in news.pieces:
                 if 0 <= piece.index < len(self._choices):
                     choice = self._choices[piece.index]

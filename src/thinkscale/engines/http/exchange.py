@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import cast
 
-from thinkscale.engines.dialects import Dialect, Habits, News
+from thinkscale.engines.dialects import Dialect, Habits, News, Word
 from thinkscale.engines.dialects.fields import written
 from thinkscale.engines.http.choices import Choices
 from thinkscale.engines.protocol import Abort, Chunk, Completion, Request, ThinkFormat
@@ -211,17 +211,16 @@ class Exchange:
 
     def _hear(self, events: Sequence[bytes], choices: Choices) -> bool:
         """Take in events; whether the last one was among them."""
-        heard: list[News] = []
+        over = DONE in events
+        dialect = self.endpoint.dialect
+        heard: list[News | Word] = []
         try:
-            for event in events:
-                if event == DONE:
-                    return True
-                said = self.endpoint.transport.decoded(event)
-                if isinstance(said, dict):
-                    heard.append(self._checked(self.endpoint.dialect.news(said)))
+            decoded = self.endpoint.transport.each_decoded(events[: events.index(DONE)] if over else events)
+            # As far as it goes: what was said before a complaint counts.
+            heard.extend(dialect.word(e) or self._checked(dialect.news(e)) for e in decoded if isinstance(e, dict))
         finally:
             self._pass(choices.take(heard))
-        return False
+        return over
 
     def _checked(self, news: News) -> News:
         if news.error is not None:
