@@ -113,6 +113,42 @@ async def test_a_budget_of_seconds_stops_a_slow_engine_and_keeps_what_it_said():
     assert {t.finish for t in outcome.traces} == {Finish.budget}
 
 
+@pytest.mark.parametrize(
+    "method",
+    [
+        SelfConsistency(n=6, stop=Fixed()),
+        SelfConsistency(n=6, stop=Fixed(), by=Single()),
+        SelfConsistency(n=6, stop=Fixed(), by=BudgetForcing(waits=1)),
+    ],
+    ids=repr,
+)
+@pytest.mark.parametrize("budget", [Budget(), Budget(seconds=60, tokens=4000)], ids=repr)
+async def test_a_run_that_is_cancelled_ends_at_once_with_the_best_it_has(method, budget):
+    engine = Scripted(lambda cue: Line(says="The answer is 4" if cue.number < 2 else WORDS, pace=0.005))
+    desk = Desk(observe=lambda event: ended.set() if event.trace and event.trace.answer else None)
+    ended = asyncio.Event()
+    running = asyncio.create_task(solve(PROBLEM, method, engine, budget=budget, desk=desk))
+    await ended.wait()
+    cancelled = time.monotonic()
+    desk.cancel()
+    outcome = await running
+    assert time.monotonic() - cancelled < 0.1
+    assert (outcome.answer, outcome.stopped) == ("4", Stopped.cancelled)
+    assert outcome.usage.output_tokens == engine.spent.output_tokens
+    assert not desk.landings
+
+
+async def test_a_run_that_is_cancelled_before_its_first_answer_asks_no_closing_question():
+    engine = Scripted(lambda _: Line(says=WORDS, pace=0.005))
+    desk, budget, cap = Desk(), Budget(tokens=200), Sampling(max_tokens=50)
+    running = asyncio.create_task(solve(PROBLEM, SelfConsistency(n=3), engine, budget=budget, desk=desk, sampling=cap))
+    await asyncio.sleep(0.03)
+    desk.cancel()
+    outcome = await running
+    assert (outcome.answer, outcome.stopped, len(engine.cues)) == (None, Stopped.cancelled, 3)
+    assert {trace.finish for trace in outcome.traces} == {Finish.budget}
+
+
 async def test_no_more_money_is_spent_than_allowed_however_little_it_is():
     for usd in (0.0, 0.00001, 0.0001, 0.001, 0.004, 0.01):
         engine = Scripted(lambda _: WORDS, price=Price(input=10.0, output=100.0))

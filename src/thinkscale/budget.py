@@ -164,6 +164,8 @@ class Ledger:
     @property
     def deadline(self) -> float:
         """When drawing must end: some of the time is kept back until there is an answer."""
+        if self._above is not None:
+            return min(self._deadline, self._above.deadline)
         if not self._closing or math.isinf(self._deadline):
             return self._deadline
         span = self._deadline - self.started
@@ -240,6 +242,10 @@ class Ledger:
             self._wake()
         if self._above is not None:
             self._above.release()
+
+    def end(self) -> None:
+        """Have the time be up, here and in every nested account."""
+        self._deadline = min(self._deadline, time.monotonic())
 
     def child(self, grant: Cost, budget: Budget | None = None) -> Ledger:
         """A nested account that may spend `grant`, already reserved here, within its own `budget`."""

@@ -66,6 +66,10 @@ class Desk:
     """Calls that were answered from memory."""
     surplus: list[Trace] = field(default_factory=list)
     """Paid-for traces that the result does not rest on."""
+    landings: set[Landing[Trace]] = field(default_factory=set)
+    """Where draws in flight come down."""
+    cancelled: bool = False
+    """Whether the run was told to come to its end with what it has."""
     _variants: list[Problem] = field(default_factory=list)
     _slots: dict[int, Slots] = field(default_factory=dict)
     _named: tuple[tuple[Message, ...], str] | None = None
@@ -96,6 +100,14 @@ class Desk:
         self.surplus.append(trace)
         if self.journal:
             self.journal.record(trace, role)
+
+    def cancel(self) -> None:
+        """Have the run, which has an account, come to its end as if its time were up, and ask no closing question."""
+        assert self.account is not None
+        self.cancelled = True
+        self.account.end()
+        for landing in [*self.landings]:
+            _expire(landing)
 
     def watched(self, landing: Landing[Trace], ledger: Ledger) -> AbstractAsyncContextManager[None]:
         """A context in which what is in flight is aborted when the time of an account is up."""
@@ -138,8 +150,7 @@ class Desk:
             nonlocal timer
             wait = ledger.deadline - time.monotonic()
             if wait <= 0:
-                landing.timed_out = True
-                landing.abort.end()
+                _expire(landing)
             else:
                 timer = loop.call_later(wait, look)
 
@@ -148,6 +159,11 @@ class Desk:
             yield
         finally:
             timer.cancel()
+
+
+def _expire(landing: Landing[Trace]) -> None:
+    landing.timed_out = True
+    landing.abort.end()
 
 
 def priced(usage: Usage, price: Price | None) -> Usage:

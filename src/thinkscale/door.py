@@ -247,7 +247,7 @@ def _wanted(part: object, players: frozenset[str]) -> Iterator[tuple[str, frozen
 
 async def closed(problem: Problem, session: Session, outcome: Outcome) -> Outcome:
     """If the budget ended before any attempt had an answer, close the most advanced one and ask for it."""
-    if outcome.answer is not None or not _starved(session, outcome):
+    if outcome.answer is not None or session.desk.cancelled or not _starved(session, outcome):
         return outcome
     alive = [t for t in outcome.traces if t.finish is not Finish.error]
     start = max(alive, key=lambda t: t.tokens, default=None) or session.open(problem)
@@ -318,6 +318,8 @@ def _bill(outcome: Outcome, session: Session) -> dict[str, object]:
         )
     if outcome.traces and len(failed) == len(outcome.traces):
         stopped = Stopped.error
+    elif session.desk.cancelled:
+        stopped = Stopped.cancelled
     elif _starved(session, outcome):
         stopped = Stopped.budget
     else:

@@ -94,11 +94,13 @@ async def drawn(work: Work) -> AsyncGenerator[tuple[int, Trace], None]:
                     else:
                         flights.create_task(flight.run())
 
+    session.desk.landings.add(landing)
     try:
         async with session.desk.watched(landing, session.ledger), aclosing(landing.of(launch())) as landed:
             async for index, trace in landed:
                 yield index, trace
     finally:
+        session.desk.landings.discard(landing)
         if work.late is not None:
             work.late.extend(landing.surplus)
         for trace in landing.surplus if work.late is None else ():

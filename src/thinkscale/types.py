@@ -55,6 +55,8 @@ class Stopped(StrEnum):
     """The budget ran out first; the answer is the best one it bought."""
     error = "error"
     """No attempt could be made: the engine failed every time."""
+    cancelled = "cancelled"
+    """It was told to; the answer is the best one there was by then."""
 
 
 class AnswerKind(StrEnum):

@@ -15,6 +15,7 @@ WHY = {
     Stopped.enough: "the vote was clear",
     Stopped.budget: "the budget ran out",
     Stopped.error: "every attempt failed",
+    Stopped.cancelled: "it was told to",
 }
 
 
