@@ -262,7 +262,8 @@ def test_depth_and_tokens_have_limits():
     ("body", "param"),
     [
         ({"previous_response_id": "r"}, "previous_response_id"),
-        ({"background": True}, "background"),
+        ({"background": True, "store": False}, "store"),
+        ({"background": "yes"}, "background"),
         ({"n": 2}, "n"),
         ({"input": []}, "input"),
         ({"input": [{"type": "item_reference", "id": "x"}]}, "input[0].type"),

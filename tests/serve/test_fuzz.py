@@ -43,7 +43,7 @@ FIELDS = [
     *("messages", "prompt", "input", "instructions", "tools", "tool_choice", "response_format", "text", "reasoning"),
     *("n", "seed", "stop", "logprobs", "top_logprobs", "logit_bias", "temperature", "top_p", "max_tokens", "stream"),
     *("max_completion_tokens", "max_output_tokens", "stream_options", "thinkscale", "reasoning_effort", "include"),
-    *("store", "truncation", "best_of", "echo", "user", "metadata"),
+    *("store", "background", "truncation", "best_of", "echo", "user", "metadata"),
 ]
 HEADERS = [
     *("authorization", "x-thinkscale-budget", "x-thinkscale-deadline", "x-stainless-timeout", "idempotency-key"),
@@ -175,3 +175,5 @@ def test_any_header_and_any_path_never_breaks_the_gateway(name, value, path):
     raw = b'{"model": "small", "messages": [{"role": "user", "content": "2 + 2?"}]}'
     assert asked("POST", "/chat/completions", raw, [(name, value)])[0] < 500
     assert asked("GET", f"/models/{path}", headers=[(name, value)])[0] in (200, 404)
+    for method, action in (("GET", ""), ("DELETE", ""), ("POST", "/cancel")):
+        assert asked(method, f"/responses/{path}{action}", headers=[(name, value)])[0] in (307, 404, 405)

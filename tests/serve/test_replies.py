@@ -1,5 +1,6 @@
 import json
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -10,7 +11,7 @@ from thinkscale.engines.think_formats import THINK_TAGS
 from thinkscale.errors import EngineError, ServeError
 from thinkscale.serve.records import Api
 from thinkscale.serve.replies import error, reply
-from thinkscale.types import Finish
+from thinkscale.types import Finish, Stopped
 
 THOUGHT = "<think>\nTwo and two.\n</think>\n\nThe answer is 4."
 CALL = {"index": 0, "id": "c1", "type": "function", "function": {"name": "add", "arguments": '{"a": 2}'}}
@@ -162,6 +163,20 @@ def test_a_response_has_its_items_in_order():
 def test_a_response_that_was_cut_is_incomplete():
     told = replied(request(Api.responses, max_output_tokens=2))
     assert (told["status"], told["incomplete_details"]) == ("incomplete", {"reason": "max_output_tokens"})
+
+
+@pytest.mark.parametrize(
+    ("finish", "shown"), [(Finish.eos, True), (Finish.length, True), (Finish.budget, False), (Finish.error, False)]
+)
+@pytest.mark.parametrize("model", ["small", "fast"])
+def test_a_response_that_was_cancelled_shows_only_what_was_over(model, finish, shown):
+    order = menu(lambda _: "Two and two.").order(request(Api.responses, model=model))
+    outcome, _ = ran(order)
+    traces = tuple(replace(trace, finish=finish, answer=None) for trace in outcome.traces)
+    half = replace(outcome, best=traces[0], traces=traces, stopped=Stopped.cancelled)
+    told = reply(order, half, id="resp_1", created=1700000000)
+    assert (told["status"], told["incomplete_details"], bool(told["output"])) == ("cancelled", None, shown)
+    assert told["usage"]["output_tokens"] == outcome.usage.output_tokens
 
 
 def test_a_filtered_answer_is_an_upstream_error():

@@ -21,12 +21,14 @@ from thinkscale.identity import digest
 from thinkscale.serve.asking import Limits, asked, tighter
 from thinkscale.serve.ceilings import most
 from thinkscale.serve.frames import ALIVE
+from thinkscale.serve.kept import Kept, Shelf
 from thinkscale.serve.keys import Key, Keyring
 from thinkscale.serve.logs import Access, access, access_log
 from thinkscale.serve.metrics import Metrics
 from thinkscale.serve.profiles import Menu
 from thinkscale.serve.records import Api, Order
 from thinkscale.serve.replies import PREFIXES, reply
+from thinkscale.serve.responses import begun, cancel, delete, keep, retrieve
 from thinkscale.serve.runs import Running, Runs
 from thinkscale.serve.shown import REASONING_FIELDS, method_name
 from thinkscale.serve.streams import Stream, stream
@@ -56,6 +58,7 @@ class Gateway:
     """All engines, to see whether they are ready and to close them."""
     runs: Runs
     keyring: Keyring
+    shelf: Shelf = field(default_factory=Shelf)
     limits: Limits = field(default_factory=Limits)
     tracing: Tracing = field(default_factory=Tracing)
     reasoning: tuple[str, ...] = REASONING_FIELDS
@@ -77,6 +80,8 @@ class Exchange:
     api: Api
     id: str
     began: float = field(default_factory=time.monotonic)
+    created: int = field(default_factory=lambda: int(time.time()))
+    """Seconds since 1970."""
     key: Key | None = None
     order: Order | None = None
     joined: bool = False
@@ -84,6 +89,11 @@ class Exchange:
     outcome: Outcome | None = None
     over: bool = False
     """Whether it has been counted and logged."""
+
+    def kept(self, running: Running) -> Kept:
+        """The response that its run is for, as it is kept."""
+        assert self.key is not None
+        return Kept(id=self.id, key=self.key.id, created=self.created, running=running)
 
     def begun(self, response: Response) -> Response:
         """The response with the headers that every reply has."""
@@ -159,6 +169,9 @@ def application(gateway: Gateway) -> Starlette:
         Route("/v1/chat/completions", serving(Api.chat), methods=["POST"]),
         Route("/v1/completions", serving(Api.completions), methods=["POST"]),
         Route("/v1/responses", serving(Api.responses), methods=["POST"]),
+        Route("/v1/responses/{id}", bound(retrieve), methods=["GET"]),
+        Route("/v1/responses/{id}", bound(delete), methods=["DELETE"]),
+        Route("/v1/responses/{id}/cancel", bound(cancel), methods=["POST"]),
         Route("/v1/models", bound(_models)),
         Route("/v1/models/{name:path}", bound(_model)),
         Route("/health", bound(_health)),
@@ -181,9 +194,14 @@ async def _served(gateway: Gateway, api: Api, request: Request) -> Response:
             if wish.stream:
                 return await _streamed(exchange, request, raw)
             async with _wanted(exchange, request, raw) as running:
+                if running.order.asked.background:
+                    return exchange.done(json_reply(await begun(gateway, exchange.kept(running))))
                 await unless_gone(request.receive, running.task)
                 exchange.outcome = await running.outcome()
-            told = reply(exchange.order, exchange.outcome, id=exchange.id, created=_now(), names=gateway.reasoning)
+            id, created = exchange.id, exchange.created
+            told = reply(exchange.order, exchange.outcome, id=id, created=created, names=gateway.reasoning)
+            if api is Api.responses:
+                keep(gateway, exchange.kept(running))
             return exchange.done(json_reply(told))
         except ThinkscaleError as failure:
             return exchange.refused(failure)
@@ -221,7 +239,9 @@ async def _streamed(exchange: Exchange, request: Request, raw: bytes) -> Respons
     """A reply that begins at once and ends with the run. What is refused before it begins is refused as usual."""
     wanted = _wanted(exchange, request, raw)
     running = await wanted.__aenter__()
-    told = stream(running.order, id=exchange.id, created=_now(), names=exchange.gateway.reasoning)
+    if exchange.api is Api.responses:
+        keep(exchange.gateway, exchange.kept(running))
+    told = stream(running.order, id=exchange.id, created=exchange.created, names=exchange.gateway.reasoning)
 
     async def over() -> None:
         if not exchange.over:
@@ -297,7 +317,3 @@ def _unknown(request: Request, failure: Exception) -> Response:
 def _unforeseen(_: Request, failure: Exception) -> Response:
     logging.getLogger(__name__).error("a request failed unforeseen", exc_info=failure)
     return error_reply(ServeError("The gateway failed; its log says how.", status=500, type="server_error"))
-
-
-def _now() -> int:
-    return int(time.time())

@@ -48,7 +48,8 @@ _COMMON = "model n seed stop logprobs top_logprobs logit_bias temperature top_p 
 _PARTICULAR = {
     Api.chat: "messages max_tokens max_completion_tokens response_format reasoning_effort",
     Api.completions: "prompt max_tokens max_completion_tokens response_format reasoning_effort best_of",
-    Api.responses: "input instructions max_output_tokens text reasoning include truncation max_tool_calls store",
+    Api.responses: "input instructions max_output_tokens text reasoning include truncation max_tool_calls store "
+    "background",
 }
 _READ = {api: frozenset(f"{_COMMON} {words}".split()) for api, words in _PARTICULAR.items()}
 """Fields that are understood here; the others are passed on, and so are a few that OpenAI does not have."""
@@ -91,7 +92,10 @@ def asked(api: Api, body: Json, headers: Mapping[str, str], limits: Limits) -> A
             raise unsupported(name, why)
     sampling = _sampling(api, body, limits)
     own = _own(body)
-    stream = flag(body, "stream")
+    stream, store = flag(body, "stream"), flag(body, "store", default=True)
+    background = api is Api.responses and flag(body, "background")
+    if background and not store:
+        raise invalid("store", "a background response is stored until it is retrieved. Leave one of the two out.")
     return Asked(
         api=api,
         model=model,
@@ -104,9 +108,10 @@ def asked(api: Api, body: Json, headers: Mapping[str, str], limits: Limits) -> A
         effort=_effort(api, body),
         seed=whole(body, "seed"),
         method=text(own, "method", "thinkscale"),
-        budget=_budget(own, headers, limits, waits=not stream),
+        budget=_budget(own, headers, limits, waits=not stream and not background),
         trace=flag(own, "trace", "thinkscale"),
-        store=flag(body, "store", default=True),
+        store=store,
+        background=background,
     )
 
 
@@ -124,7 +129,6 @@ _REFUSED: dict[Api, dict[str, str]] = {
         "previous_response_id": _NO_STATE,
         "conversation": _NO_STATE,
         "prompt": "The gateway keeps no prompts: send the words in 'instructions' and 'input'.",
-        "background": "Use 'stream' instead: the connection is kept alive as long as the run takes.",
     },
 }
 """Fields that have a meaning at OpenAI which would be lost; told to leave nothing out in silence."""

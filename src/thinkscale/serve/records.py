@@ -50,6 +50,8 @@ class Asked:
     trace: bool = False
     """Whether the reply is to carry every attempt."""
     store: bool = True
+    background: bool = False
+    """Whether the reply is to come at once, and the outcome later, when it is asked for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

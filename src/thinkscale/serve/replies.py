@@ -9,7 +9,7 @@ from thinkscale.serve.fields import Json
 from thinkscale.serve.items import responses_format, responses_tool
 from thinkscale.serve.records import Api, Order
 from thinkscale.serve.shown import REASONING_FIELDS, Choice, bill, choices_of, report
-from thinkscale.types import Logprobs, Message, Outcome, Usage
+from thinkscale.types import Logprobs, Message, Outcome, Stopped, Usage
 
 PREFIXES = {Api.chat: "chatcmpl-", Api.completions: "cmpl-", Api.responses: "resp_"}
 """What ids begin with."""
@@ -81,12 +81,15 @@ def completion_choice(at: int, choice: Choice, order: Order) -> dict[str, object
 
 def response(order: Order, outcome: Outcome, *, id: str, created: int, names: Sequence[str]) -> dict[str, object]:
     """A `response`."""
-    [choice, *_] = choices_of(order, outcome)
+    choice = next(iter(choices_of(order, outcome)), None)
+    begun, end = response_frame(order, id, created), response_end(order, outcome, choice)
+    if choice is None:
+        return {**begun, **end}
     output = [message_item(id, choice, order)] if choice.text or not choice.calls else []
     output += [call_item(id, call, at) for at, call in enumerate(choice.calls)]
     if choice.thought and names:
         output.insert(0, reasoning_item(id, choice.thought))
-    return {**response_frame(order, id, created), **response_end(order, outcome, choice), "output": output}
+    return {**begun, **end, "output": output}
 
 
 def response_frame(order: Order, id: str, created: int) -> dict[str, object]:
@@ -99,7 +102,7 @@ def response_frame(order: Order, id: str, created: int) -> dict[str, object]:
         "object": "response",
         "created_at": created,
         "status": "in_progress",
-        "background": False,
+        "background": asked.background,
         "error": None,
         "incomplete_details": None,
         "instructions": told,
@@ -124,12 +127,13 @@ def response_frame(order: Order, id: str, created: int) -> dict[str, object]:
     }
 
 
-def response_end(order: Order, outcome: Outcome, choice: Choice) -> dict[str, object]:
+def response_end(order: Order, outcome: Outcome, choice: Choice | None) -> dict[str, object]:
     """The fields of a response that its end changes, but for the output."""
-    usage = bill(outcome, [choice])
-    cut = choice.finish == "length"
+    usage = bill(outcome, [choice] if choice else [])
+    cancelled = outcome.stopped is Stopped.cancelled
+    cut = choice is not None and choice.finish == "length" and not cancelled
     return {
-        "status": "incomplete" if cut else "completed",
+        "status": "cancelled" if cancelled else "incomplete" if cut else "completed",
         "incomplete_details": {"reason": "max_output_tokens"} if cut else None,
         "usage": {
             "input_tokens": usage.input_tokens or 0,
@@ -140,6 +144,11 @@ def response_end(order: Order, outcome: Outcome, choice: Choice) -> dict[str, ob
         },
         "thinkscale": report(order, outcome),
     }
+
+
+def failed(refused: ServeError) -> dict[str, object]:
+    """The fields of a response that its failure changes."""
+    return {"status": "failed", "error": {"code": "server_error", "message": str(refused)}}
 
 
 def message_item(id: str, choice: Choice, order: Order) -> dict[str, object]:

@@ -10,7 +10,7 @@ from thinkscale.serve.fields import Json
 from thinkscale.serve.frames import Progress, beyond, frame
 from thinkscale.serve.live import LiveText
 from thinkscale.serve.records import Order
-from thinkscale.serve.replies import call_item, message_item, reasoning_item, response_end, response_frame
+from thinkscale.serve.replies import call_item, failed, message_item, reasoning_item, response_end, response_frame
 from thinkscale.serve.shown import REASONING_FIELDS, choices_of
 from thinkscale.types import Outcome
 
@@ -51,7 +51,10 @@ class ResponseStream:
 
     def end(self, outcome: Outcome) -> Iterator[bytes]:
         """What was not sent yet, and the whole response."""
-        [choice, *_] = choices_of(self._order, outcome)
+        choice = next(iter(choices_of(self._order, outcome)), None)
+        if choice is None:
+            yield self._over(response_end(self._order, outcome, choice))
+            return
         if self._live is None or not self._thought:
             yield from self._think(choice.thought)
         told = message_item(self._id, choice, self._order)
@@ -62,14 +65,16 @@ class ResponseStream:
             yield from self._thinking_over()
         for at, call in enumerate(choice.calls):
             yield from self._called(call_item(self._id, call, at))
-        whole = {**self._begun, **response_end(self._order, outcome, choice), "output": self._output}
-        yield self._event(f"response.{whole['status']}", response=whole)
+        yield self._over(response_end(self._order, outcome, choice))
 
     def fail(self, refused: ServeError) -> Iterator[bytes]:
         """The response that failed."""
-        told = {"code": "server_error", "message": str(refused)}
-        whole = {**self._begun, "status": "failed", "error": told, "output": self._output}
-        yield self._event("response.failed", response=whole)
+        yield self._over(failed(refused))
+
+    def _over(self, end: Json) -> bytes:
+        """The last event, whose kind is the status. Clients know none for a response that was cancelled."""
+        kind = "incomplete" if end["status"] == "cancelled" else end["status"]
+        return self._event(f"response.{kind}", response={**self._begun, **end, "output": self._output})
 
     def _think(self, thought: str) -> Iterator[bytes]:
         if not thought or not self._names or self._text:

@@ -25,6 +25,8 @@ from thinkscale.types import Outcome, Usage
 KEPT = 600.0
 """Seconds for which a finished run answers a retry of the request that began it."""
 MOST_KEPT = 1024
+CONCLUDING = 5.0
+"""Seconds that a run has to come to its end with what it has; then it is cancelled, and has nothing."""
 BEHIND = 1024
 """Events that a listener may be behind before the oldest are dropped: progress is news, not record."""
 
@@ -109,7 +111,7 @@ class Running:
     began: float = field(default_factory=time.monotonic)
     listeners: list[asyncio.Queue[Event | None]] = field(default_factory=list)
     waiting: int = 0
-    """Clients that want its outcome."""
+    """Clients that want its outcome, those that will ask for it later included."""
     ended: float | None = None
     task: asyncio.Task[Outcome] = field(init=False)
 
@@ -126,6 +128,11 @@ class Running:
         self.ended_by(self)
         for listener in self.listeners:
             listener.put_nowait(None)
+
+    @property
+    def begun(self) -> bool:
+        """Whether it has a place, and an account of what it spends."""
+        return self.desk.account is not None
 
     @property
     def spent(self) -> Usage:
@@ -242,9 +249,23 @@ class Runs:
         try:
             yield running
         finally:
-            running.waiting -= 1
-            if not running.waiting and running.ended is None:
-                await self._cancel(running)
+            await self.leave(running)
+
+    async def leave(self, running: Running) -> None:
+        """Have one client fewer who wants a run; the last one to leave an unfinished run cancels it."""
+        running.waiting -= 1
+        if not running.waiting and running.ended is None:
+            await self._cancel(running)
+
+    async def conclude(self, running: Running) -> None:
+        """Have a run come to its end at once with the best it has, whoever waits for it; one without a place ends."""
+        if running.task.done():
+            return
+        self._forget(running)
+        if running.begun:
+            running.desk.cancel()
+            await asyncio.wait({running.task}, timeout=CONCLUDING)
+        await self._cancel(running)
 
     async def drain(self, seconds: float) -> None:
         """Let in nobody, wait for what runs, and cancel what is not done in time."""

@@ -17,7 +17,8 @@ from thinkscale.types import Finish, Logprobs, Origin, Outcome, Stopped, Trace, 
 
 REASONING_FIELDS = ("reasoning_content", "reasoning")
 """Both names under which clients look for thinking."""
-_CUT = frozenset({Finish.length, Finish.budget, Finish.aborted, Finish.error})
+_HALF = frozenset({Finish.budget, Finish.aborted, Finish.error})
+_CUT = _HALF | {Finish.length}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,15 +42,20 @@ class Choice:
 def choices_of(order: Order, outcome: Outcome) -> list[Choice]:
     """What the client gets: every draw where no method judged them, else the best attempt.
 
+    Of a run that was cancelled nothing half done is shown, so that there may be nothing.
+
     Raises:
         ServeError: there is nothing to show: 502 when every attempt failed, 504 when the budget bought none.
     """
+    cancelled = outcome.stopped is Stopped.cancelled
+    unfit = _HALF if cancelled else {Finish.error}
+    whole = [t for t in outcome.traces if t.finish not in unfit]
     if isinstance(order.method, Passthrough):
-        traces = [t for t in outcome.traces if t.finish is not Finish.error][: order.asked.n]
+        traces = whole[: order.asked.n]
     else:
-        traces = [t for t in (outcome.best,) if t is not None]
-    traces = traces or [t for t in outcome.traces if t.text and t.finish is not Finish.error][:1]
-    if not traces:
+        traces = [t for t in (outcome.best,) if t is not None and (t.finish not in unfit or t.answer is not None)]
+    traces = traces or [t for t in whole if t.text][:1]
+    if not traces and not cancelled:
         raise _nothing(outcome)
     return [choice_of(trace, order.engine.capabilities.think) for trace in traces]
 
