@@ -50,6 +50,18 @@ const checks = {
     assert.equal(kinds[0], "response.created");
     assert.equal(kinds.at(-1), "response.completed");
   },
+  async "responses in the background"() {
+    const wish = { model: vote, input: "What is 40 + 2?", background: true };
+    const begun = await client.responses.create(wish);
+    assert.equal(begun.background, true);
+    let told = begun;
+    while (["queued", "in_progress"].includes(told.status)) told = await client.responses.retrieve(begun.id);
+    assert.equal(told.status, "completed");
+    assert.match(told.output_text, /answer is 4[12]/);
+    assert.equal((await client.responses.cancel(begun.id)).status, "completed");
+    await client.responses.delete(begun.id);
+    await assert.rejects(client.responses.retrieve(begun.id), OpenAI.NotFoundError);
+  },
   async models() {
     const listed = await client.models.list();
     assert.equal(listed.data[0].id, "mock");
