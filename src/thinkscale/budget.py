@@ -15,7 +15,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 from thinkscale.errors import BudgetError
 from thinkscale.types import Usage
@@ -53,8 +53,8 @@ class Budget:
 
     def limits(self) -> dict[str, int | float]:
         """The limits that are set, by name."""
-        values = ((f.name, getattr(self, f.name)) for f in fields(self))
-        return {name: value for name, value in values if value is not None}
+        limits = {"tokens": self.tokens, "calls": self.calls, "seconds": self.seconds, "usd": self.usd}
+        return {name: limit for name, limit in limits.items() if limit is not None}
 
     def clip(self, cost: Cost) -> Cost:
         """A worst case, no larger than this budget allows."""
@@ -146,6 +146,7 @@ class Ledger:
         self._reserved = Cost()
         self._queue: deque[_Turn] = deque()
         self._limit = _as_cost(budget)
+        self._bounds = any(map(math.isfinite, (self._limit.tokens, self._limit.calls, self._limit.usd)))
         self._kept = _closing_reserve(self._limit) if closing else Cost()
         self._closing = closing
         seconds = math.inf if budget.seconds is None else budget.seconds
@@ -215,7 +216,8 @@ class Ledger:
 
     def settle(self, reserved: Cost, usage: Usage) -> None:
         """Replace one reservation by what was really spent."""
-        self._reserved -= self._bounded(reserved)
+        if self._bounds:
+            self._reserved -= self._bounded(reserved)
         self.in_flight -= 1
         self.spent += usage
         self._wake()
@@ -258,7 +260,8 @@ class Ledger:
         return Ledger(Budget(**limits), deadline=self.deadline, above=self)  # type: ignore[arg-type]
 
     def _reserve(self, grant: Grant) -> Grant:
-        self._reserved += self._bounded(grant.each) * grant.draws
+        if self._bounds:
+            self._reserved += self._bounded(grant.each) * grant.draws
         self.in_flight += grant.draws
         return grant
 

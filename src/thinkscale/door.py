@@ -22,7 +22,7 @@ from thinkscale.engines.protocol import Capability, Engine
 from thinkscale.errors import SettingsError
 from thinkscale.identity import digest, prompt_name
 from thinkscale.launch import roles_of
-from thinkscale.registry import components, parse, parts_of
+from thinkscale.registry import components, parse, parts_of, remembered
 from thinkscale.selection.majority import Majority
 from thinkscale.session import Method, Session
 from thinkscale.settings import Settings, load
@@ -216,17 +216,20 @@ def require_roles(method: object, desk: Desk) -> None:
         )
 
 
+@remembered
 def needs_of(method: object) -> frozenset[Capability]:
     """The capabilities that a method and everything nested in it need of the main engine."""
     return frozenset().union(*(needed for role, needed in _wanted(method, _MAIN) if role == "main"))
 
 
+@remembered
 def top_logprobs_of(method: object) -> int:
     """How many of the likeliest tokens a method and everything nested in it want told at each position."""
     return max(getattr(part, "top_logprobs", 0) for part in components(method))
 
 
-def role_needs_of(method: object) -> dict[str, frozenset[Capability]]:
+@remembered
+def role_needs_of(method: object) -> Mapping[str, frozenset[Capability]]:
     """The capabilities that a method and everything nested in it need of the engines of other roles."""
     needs: dict[str, frozenset[Capability]] = {}
     for role, needed in _wanted(method, _MAIN):

@@ -7,7 +7,7 @@ prompt, text so far, sampling, seed), so a completion once paid for is found aga
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from hashlib import blake2b
 
@@ -18,12 +18,7 @@ _SEED_MASK = 2**63 - 1
 
 def digest(*parts: str | bytes | int) -> str:
     """A 128-bit name of the parts in order; no two lists of parts share one by joining differently."""
-    h = blake2b(digest_size=16)
-    for part in parts:
-        raw = part if isinstance(part, bytes) else str(part).encode()
-        h.update(len(raw).to_bytes(8, "little"))
-        h.update(raw)
-    return h.hexdigest()
+    return _hashed(*parts).hexdigest()
 
 
 def prompt_name(messages: Sequence[Message], tools: Sequence[object] = ()) -> str:
@@ -41,7 +36,16 @@ def text_name(segments: Sequence[Segment]) -> str:
 
 def seed_of(run_seed: int, role: str, prompt: str, text: str, path: Path) -> int:
     """The 63-bit seed of one draw."""
-    return int(digest(run_seed, role, prompt, text, repr(path))[:16], 16) & _SEED_MASK
+    return next(seeds_of(run_seed, role, prompt, text, (path,)))
+
+
+def seeds_of(run_seed: int, role: str, prompt: str, text: str, paths: Iterable[Path]) -> Iterator[int]:
+    """The 63-bit seeds of draws that continue the same text."""
+    common = _hashed(run_seed, role, prompt, text)
+    for path in paths:
+        h = common.copy()
+        _add(h, repr(path))
+        yield int.from_bytes(h.digest()[:8]) & _SEED_MASK
 
 
 def sampling_name(sampling: Sampling) -> str:
@@ -53,6 +57,18 @@ def sampling_name(sampling: Sampling) -> str:
 def request_name(model: str, prompt: str, text: str, sampling: str, given: object = None) -> str:
     """The name of everything about a draw but its seed, from the names of its parts."""
     return digest(model, prompt, text, sampling, repr(given))
+
+
+def _hashed(*parts: str | bytes | int) -> blake2b:
+    h = blake2b(digest_size=16)
+    for part in parts:
+        _add(h, part)
+    return h
+
+
+def _add(h: blake2b, part: str | bytes | int) -> None:
+    raw = part if isinstance(part, bytes) else str(part).encode()
+    h.update(len(raw).to_bytes(8, "little") + raw)
 
 
 def _plain(value: object) -> object:

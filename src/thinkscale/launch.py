@@ -17,8 +17,8 @@ from thinkscale.budget import Cost, Grant, Ledger
 from thinkscale.desk import Event, priced
 from thinkscale.draws import Flight, Landing
 from thinkscale.engines.protocol import Abort, Capability, Chunk, Completion, Request
-from thinkscale.identity import request_name, seed_of, text_name
-from thinkscale.registry import components
+from thinkscale.identity import request_name, seeds_of, text_name
+from thinkscale.registry import components, remembered
 from thinkscale.types import Answer, AnswerKind, Finish, Message, Origin, Path, Problem, Sampling, Score, Segment, Trace
 
 if TYPE_CHECKING:
@@ -198,6 +198,7 @@ def _unused(ledger: Ledger, grant: Grant | None) -> None:
         ledger.cancel(grant.each, grant.draws)
 
 
+@remembered
 def roles_of(method: object) -> frozenset[str]:
     """The roles that a method and everything nested in it draw from, and which somebody has to play."""
     return frozenset().union(*(getattr(part, "roles", frozenset()) for part in components(method)))
@@ -220,10 +221,9 @@ def _flight(work: Work, which: range, grant: Grant, landing: Landing[Trace]) -> 
     granted = replace(work.sampling, max_tokens=int(grant.each.tokens)) if short else work.sampling
     prompt, text = session.desk.name_of(start.prompt), text_name(start.segments)
     steps = work.steps[which[0]] if work.steps else ()
+    paths = tuple([work.starts[i].path for i in which])
     # What a reward model thinks of a text does not depend on the draw that wrote it.
-    seeds = tuple(
-        0 if steps else seed_of(session.desk.seed, session.name, prompt, text, work.starts[i].path) for i in which
-    )
+    seeds = (0,) * len(paths) if steps else tuple(seeds_of(session.desk.seed, session.name, prompt, text, paths))
     sampling = session.desk.sampling_of(granted)
     given = steps or work.continuation
     name = request_name(session.capabilities.model, prompt, text, sampling, given)
@@ -242,10 +242,8 @@ def _flight(work: Work, which: range, grant: Grant, landing: Landing[Trace]) -> 
 
     flight = Flight(
         engine=session.engine,
-        request=replace(
-            request(work, start, granted, seeds), steps=steps, paths=tuple(work.starts[i].path for i in which)
-        ),
-        keys=tuple(f"{name}{seed:016x}" for seed in seeds),
+        request=replace(request(work, start, granted, seeds), steps=steps, paths=paths),
+        keys=tuple([f"{name}{seed:016x}" for seed in seeds]),
         abort=Abort(parent=landing.abort),
         memory=session.desk.memory,
         frugal=session.desk.frugal,
@@ -281,8 +279,9 @@ def continued(session: Session, start: Trace, completion: Completion) -> Trace:
         model=session.model,
         tool_calls=completion.tool_calls,
     )
-    return replace(
-        start,
+    return Trace(
+        prompt=start.prompt,
+        path=start.path,
         segments=(*start.segments, segment),
         finish=completion.finish,
         stop_string=completion.stop_string,

@@ -11,7 +11,8 @@ import dataclasses
 import difflib
 import importlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache, wraps
 from importlib.metadata import entry_points
 from typing import TypeVar, dataclass_transform
 
@@ -215,6 +216,21 @@ def build(call: Call, kind: str) -> object:
         raise SpecError(f"`{name}` cannot be built: {error}") from None
     except (TypeError, ValueError) as error:
         raise SpecError(f"`{name}` cannot be built: {error}") from error
+
+
+def remembered(work: Callable[[object], T]) -> Callable[[object], T]:
+    """A function of a component that is looked up the second time, where nothing of the component can change."""
+    kept = lru_cache(maxsize=256)(work)
+
+    @wraps(work)
+    def found(component: object) -> T:
+        params = getattr(component, "__dataclass_params__", None)
+        try:
+            return kept(component) if params is not None and params.frozen else work(component)
+        except TypeError:  # a field that cannot be hashed
+            return work(component)
+
+    return found
 
 
 def components(root: object) -> Iterator[object]:

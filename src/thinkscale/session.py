@@ -342,7 +342,7 @@ class Session:
         first = self._next(start, n)
         paths = [(*self.path, first + j) for j in range(n)]
         if by is None:
-            starts = [replace(start, path=path) for path in paths]
+            starts = [Trace(prompt=start.prompt, segments=start.segments, path=path) for path in paths]
             return drawn(Work(session=self, starts=starts, sampling=self._with(sampling), until=until, late=late))
         problem = what if isinstance(what, Problem) else Problem(messages=start.prompt, answer_kind=self.kind)
         through = self._copy(sampling=self._with(sampling))

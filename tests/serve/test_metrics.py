@@ -15,7 +15,7 @@ from thinkscale.methods.single import Single
 from thinkscale.serve.metrics import Metrics
 from thinkscale.serve.records import Api, Asked, Order
 from thinkscale.stopping.fixed import Fixed
-from thinkscale.types import Finish, Outcome, Problem, Sampling, Stopped, Trace, Usage
+from thinkscale.types import Finish, Origin, Outcome, Problem, Sampling, Segment, Stopped, Trace, Usage
 
 
 def ordered(method, engine=None, *, model="m", profile="deep", max_tokens=10, budget=None):
@@ -140,8 +140,11 @@ def test_clients_cannot_make_labels():
 
 def test_roles_are_told_apart():
     metrics = Metrics()
-    metrics.heard(Event(path=(0,), role="judge", tokens=3))
-    metrics.heard(Event(path=(0,), role="main", tokens=4))
+    said = {n: Trace(prompt=(), segments=(Segment(text="so", origin=Origin.sampled, tokens=n),)) for n in (3, 4)}
+    metrics.heard(Event(path=(0,), role="judge", trace=said[3]))
+    metrics.heard(Event(path=(0,), role="main", trace=said[4]))
+    metrics.heard(Event(path=(0,), role="main", trace=said[4], replayed=True))
+    metrics.heard(Event(path=(0,), role="main", tokens=2))
     metrics.heard(Event(path=(0,), role="main", trace=Trace(prompt=())))
     seen = read(metrics)
     assert (seen["generated_tokens_total", "judge"], seen["generated_tokens_total", "main"]) == (3, 4)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from thinkscale.registry import spec
+from thinkscale.selection.ballots import Ballots, FloatArray
 from thinkscale.selection.voting import Voting
 
 
@@ -12,3 +15,7 @@ class Majority(Voting):
 
     Confidence is the winner's share of all attempts, those without an answer included.
     """
+
+    def weights(self, ballots: Ballots) -> FloatArray:
+        """One for every vote, shape [..., n]."""
+        return ballots.votes.astype(np.float64)

@@ -141,14 +141,16 @@ def not_negative(scores: FloatArray, rule: object) -> FloatArray:
 
 def elected(rule: Voting, traces: Sequence[Trace], ballots: Ballots, tallies: FloatArray) -> Ranking:
     """The ranking of a pool in which at least one vote was cast, from the weight of each class."""
-    firsts = [int(np.argmax(ballots.classes == c)) for c in range(len(tallies))]
-    leaders = [int(c) for c in np.flatnonzero(tallies == tallies.max())]
+    classes, weights = ballots.classes.tolist(), tallies.tolist()
+    firsts = [classes.index(c) for c in range(len(weights))]
+    highest = max(weights)
+    leaders = [c for c, weight in enumerate(weights) if weight == highest]
     winner = leaders[0] if len(leaders) == 1 else _chosen(rule, leaders, traces, ballots)
-    order = sorted(range(len(tallies)), key=lambda c: (-tallies[c], c != winner, c))
-    votes = tuple(_vote(traces[firsts[c]], int((ballots.classes == c).sum()), float(tallies[c])) for c in order)
-    voters = int(ballots.votes.sum())
+    order = sorted(range(len(weights)), key=lambda c: (-weights[c], c != winner, c))
+    votes = tuple(_vote(traces[firsts[c]], classes.count(c), weights[c]) for c in order)
+    voters = sum(vote.count for vote in votes)
     whole = len(traces) if rule.invalid is Invalid.ignore else voters
-    confidence = float(tallies[winner]) * voters / (float(tallies.sum()) * whole)
+    confidence = weights[winner] * voters / (float(tallies.sum()) * whole)
     return Ranking(best=traces[firsts[winner]], votes=votes, confidence=min(1.0, confidence))
 
 

@@ -43,7 +43,8 @@ class Metrics:
         self._first_byte = timing("first_byte", "From the request to the first byte of its reply.", "api", "method")
         self._total = timing("request", "From the request to the end of its reply.", "api", "method")
         self._stopped = count("runs", "Runs that came to an end, by why.", "method", "stopped")
-        self._generated = count("generated_tokens", "Tokens generated, by the role of the model.", "role")
+        self._generated = count("generated_tokens", "Tokens of calls that ended, by the role of the model.", "role")
+        self._roles: dict[str, Counter] = {}
         self._tokens = count(
             "tokens", "Tokens of runs by kind: shown in the reply, hidden, prompt, cached.", *where, "kind"
         )
@@ -82,8 +83,10 @@ class Metrics:
 
     def heard(self, event: Event) -> None:
         """News of a run, for the tokens of each role."""
-        if event.tokens:
-            self._generated.labels(event.role).inc(event.tokens)
+        if event.trace is not None and event.trace.segments and not event.replayed:
+            if event.role not in self._roles:
+                self._roles[event.role] = self._generated.labels(event.role)
+            self._roles[event.role].inc(event.trace.segments[-1].tokens)
 
     def answered(self, order: Order, seconds: float) -> None:
         """The first byte of a reply was sent, so many seconds after the request came."""

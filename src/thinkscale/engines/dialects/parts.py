@@ -12,8 +12,6 @@ Choice = Mapping[str, object]
 _Likely = tuple[int, float, str]
 """Id, log-probability and spelling of a token."""
 _NOTHING = News()
-_BEYOND = ("usage", "timings", "error")
-"""Fields by which an event says more than its choices do."""
 _ENDS = {
     "length": Finish.length,
     "max_tokens": Finish.length,
@@ -54,13 +52,12 @@ def news_of(event: Json, hear: Callable[[Piece, Choice], None]) -> News:
 
 def lone(event: Json, said: str) -> Choice | None:
     """The choice of an event that says nothing but what stands in its field `said`."""
-    choices = event.get("choices")
+    choices, get = event.get("choices"), event.get
     if type(choices) is not list or len(choices) != 1 or type(choices[0]) is not dict:
         return None
-    if any(event.get(name) is not None for name in _BEYOND):
+    if get("usage") is not None or get("timings") is not None or get("error") is not None:
         return None
-    choice = choices[0]
-    return choice if blank(choice, said, "index") else None
+    return choices[0] if blank(choices[0], said, "index") else None
 
 
 def blank(table: Json, *but: str) -> bool:
