@@ -190,3 +190,12 @@ def test_a_closing_answer_may_start_on_a_fresh_line():
         return "\n\n42" if cue.prefix.endswith("Final Answer:") else "w " * 60
 
     assert asked("single", Scripted(script), "tokens=40").answer == "42"
+
+
+@pytest.mark.parametrize(("budget", "said"), [("seconds=0.3", "w " * 1000), ("seconds=0.3", "42"), ("tokens=40", "42")])
+def test_a_run_that_the_budget_cut_says_so_also_when_the_closing_answer_reached_an_end(budget, said):
+    def script(cue):
+        return said if cue.prefix.endswith("Final Answer:") else Line(says="w " * 1000, pace=0.001)
+
+    outcome = asked("single", Scripted(script), budget)
+    assert outcome.stopped == "budget"

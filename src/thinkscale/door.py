@@ -254,6 +254,7 @@ async def closed(problem: Problem, session: Session, outcome: Outcome) -> Outcom
         return outcome
     alive = [t for t in outcome.traces if t.finish is not Finish.error]
     start = max(alive, key=lambda t: t.tokens, default=None) or session.open(problem)
+    session.ledger.refused = True  # the attempt that the budget cut may be gone once it is closed
     session.ledger.release()
     end = session.think.cut_short(start.text)
     # Two tokens at least: a model that ends its turn at once has answered nothing.
