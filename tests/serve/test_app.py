@@ -95,6 +95,23 @@ async def test_who_leaves_the_queue_frees_its_place_and_never_asks_upstream():
         assert mock.requests == 1
 
 
+async def test_who_waits_past_its_deadline_is_told_when_to_try_again():
+    mock = slow()
+    async with before(mock, runs=Runs(places=1)) as (_, http):
+        first = asyncio.create_task(http.post("chat/completions", json=body("mock")))
+        assert await until(lambda: mock.requests == 1)
+        headers = {"x-thinkscale-deadline": "0.05"}
+        async with http.post("chat/completions", json=body("mock"), headers=headers) as reply:
+            assert reply.status == 429
+            assert int(reply.headers["retry-after"]) >= 1
+            assert reply.headers["x-should-retry"] == "true"
+            assert "no place within" in (await reply.json())["error"]["message"]
+        async with http.post("chat/completions", json=body("mock", stream=True), headers=headers) as reply:
+            assert b"no place within" in await reply.read()
+        first.cancel()
+    assert mock.requests == 1
+
+
 async def test_a_request_that_is_sent_again_joins_the_run_in_flight_and_outlives_the_first():
     mock = Mock(pace=0.1)
     async with before(mock) as (front, http):

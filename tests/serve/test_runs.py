@@ -12,17 +12,18 @@ from thinkscale.methods.self_consistency import SelfConsistency
 from thinkscale.serve.records import Api, Asked, Order
 from thinkscale.serve.runs import FairQueue, Runs
 from thinkscale.stopping.fixed import Fixed
+from thinkscale.store import Store
 from thinkscale.types import Problem, Sampling
 
 
-def order(engine=None, n=3, question="2 + 2?"):
+def order(engine=None, n=3, question="2 + 2?", seconds=None):
     asked = Asked(api=Api.chat, model="m", problem=Problem.of(question), sampling=Sampling())
     return Order(
         asked=asked,
         method=SelfConsistency(n=n, stop=Fixed()),
         engine=engine or Scripted(lambda _: Line(says="The answer is 4.", pace=0.001)),
         sampling=Sampling(max_tokens=50),
-        budget=Budget(),
+        budget=Budget(seconds=seconds),
         seed=1,
     )
 
@@ -90,6 +91,37 @@ async def test_too_many_are_refused_with_a_time_to_come_back():
     assert refused.value.status == 429
     assert refused.value.retry_after >= 1
     assert runs.alive == 0
+
+
+async def test_what_a_request_waits_is_taken_off_its_time():
+    runs = Runs(places=1)
+    async with runs.wanted(order(slow())) as first, runs.wanted(order(slow(), seconds=0.4)) as second:
+        waited = (await first.outcome()).usage.seconds
+        outcome = await second.outcome()
+    assert waited > 0.2
+    assert outcome.stopped == "budget"
+    assert outcome.usage.seconds < 0.4 - 0.9 * waited
+
+
+async def test_a_request_whose_time_is_up_before_it_has_a_place_is_refused_and_spends_nothing():
+    runs, engine = Runs(places=1), slow()
+    async with runs.wanted(order(slow())), runs.wanted(order(engine, seconds=0.02)) as second:
+        with pytest.raises(ServeError, match=r"no place within the 0\.02 s") as refused:
+            await second.outcome()
+        assert runs.queue.waiting == 0
+    assert (refused.value.status, refused.value.code, refused.value.retryable) == (429, "overloaded", True)
+    assert refused.value.retry_after >= 1
+    assert not engine.cues
+    assert runs.queue.free == 1
+
+
+async def test_a_request_that_need_not_wait_has_its_budget_to_the_letter(tmp_path):
+    store = Store(tmp_path / "runs.db")
+    async with Runs(store=store).wanted(order(seconds=30)) as running:
+        await running.outcome()
+    [run] = store.runs()
+    store.close()
+    assert run.budget == "seconds=30"
 
 
 async def test_who_has_many_waiting_does_not_keep_others_out():

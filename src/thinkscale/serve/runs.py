@@ -10,9 +10,10 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
+from thinkscale.budget import Budget
 from thinkscale.desk import Desk, Event
 from thinkscale.door import solve
 from thinkscale.errors import ServeError
@@ -45,23 +46,21 @@ class FairQueue:
         self._most = waiting
         self._lines: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
 
-    async def take(self, who: str, retry_after: float) -> None:
+    async def take(self, who: str, retry_after: float) -> float:
         """Get a place, which has to be given back.
+
+        Returns:
+            Seconds that it took; 0 where there was a place at once.
 
         Raises:
             ServeError: too many wait already (429).
         """
         if self.free and not self.waiting:
             self.free -= 1
-            return
+            return 0.0
         if self.waiting >= self._most:
-            raise ServeError(
-                f"the gateway is busy: {self.waiting} requests wait already; try again in {retry_after:.0f} s",
-                status=429,
-                type="rate_limit_error",
-                code="overloaded",
-                retry_after=retry_after,
-            )
+            raise _busy(f"{self.waiting} requests wait already", retry_after)
+        began = time.monotonic()
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._lines.setdefault(who, deque()).append(turn)
         self.waiting += 1
@@ -73,6 +72,7 @@ class FairQueue:
             else:
                 self._forget(who, turn)
             raise
+        return time.monotonic() - began
 
     def give(self) -> None:
         """Give a place back: it goes to the first of the next line, and put that line behind the others."""
@@ -294,8 +294,7 @@ class Runs:
             self.metrics.heard(event)
             running.hear(event)
 
-        with self.metrics.queued():
-            await self.queue.take(who, self.retry_after)
+        budget = await self._admitted(order.budget, who)
         began = time.monotonic()
         try:
             with self.metrics.begun(), self.tracing.run(order) as span:
@@ -304,7 +303,7 @@ class Runs:
                     order.asked.problem,
                     order.method,
                     order.engine,
-                    budget=order.budget,
+                    budget=budget,
                     desk=running.desk,
                     sampling=order.sampling,
                     store=self._store if order.asked.store else None,
@@ -314,6 +313,22 @@ class Runs:
             self.queue.give()
         self._seconds += 0.2 * (time.monotonic() - began - self._seconds)
         return outcome
+
+    async def _admitted(self, budget: Budget, who: str) -> Budget:
+        """Wait for a place; returns what waiting has left of the budget.
+
+        Raises:
+            ServeError: too many wait already, or the time was up before there was a place (429).
+        """
+        seconds = budget.seconds
+        try:
+            with self.metrics.queued():
+                async with asyncio.timeout(seconds):
+                    waited = await self.queue.take(who, self.retry_after)
+        except TimeoutError:
+            raise _busy(f"there was no place within the {seconds:g} s that the request has", self.retry_after) from None
+        # A run that did not wait keeps its budget to the letter, because its name in the store depends on it.
+        return replace(budget, seconds=max(0.0, seconds - waited)) if waited and seconds is not None else budget
 
     def _over(self, running: Running, task: asyncio.Task[Outcome]) -> None:
         """A run has ended in whatever way, perhaps before it began."""
@@ -336,6 +351,16 @@ class Runs:
 
     def _stale(self, running: Running) -> bool:
         return running.ended is not None and time.monotonic() - running.ended > KEPT
+
+
+def _busy(why: str, retry_after: float) -> ServeError:
+    return ServeError(
+        f"the gateway is busy: {why}; try again in {retry_after:.0f} s",
+        status=429,
+        type="rate_limit_error",
+        code="overloaded",
+        retry_after=retry_after,
+    )
 
 
 def _shutting_down() -> ServeError:
