@@ -57,6 +57,7 @@ async def fronting(
     keyring: Keyring | None = None,
     profiles: Mapping[str, Profile] | None = None,
     idle: float = 300.0,
+    most: int = 1024,
     **options: object,
 ) -> AsyncIterator[Front]:
     """Run a gateway in this event loop on the loopback address.
@@ -67,6 +68,7 @@ async def fronting(
         keyring: of keys; open to everybody unless it is given.
         profiles: by name.
         idle: seconds of silence after which the upstream is taken to be dead.
+        most: connections at once.
         options: other fields of `Gateway`.
     """
     engine = Pool([Http(base_url=upstream, idle=idle)])
@@ -75,7 +77,7 @@ async def fronting(
     menu = Menu({engine.capabilities.name or "mock": engine}, profiles, max_tokens=256)
     gateway = Gateway(menu=menu, engines=(engine,), runs=runs or Runs(), keyring=keys, **options)
     config = uvicorn.Config(application(gateway), log_config=None, access_log=False, timeout_graceful_shutdown=2)
-    server = _Unsignalled(config, partial(gateway.runs.drain, gateway.patience))
+    server = _Unsignalled(config, partial(gateway.runs.drain, gateway.patience), most=most)
     with socket.create_server(("127.0.0.1", 0), backlog=1024) as listening:
         serving = asyncio.create_task(server.serve(sockets=[listening]))
         try:

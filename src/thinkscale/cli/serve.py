@@ -21,6 +21,7 @@ from thinkscale.engines.protocol import Engine
 from thinkscale.errors import EngineError, SettingsError
 from thinkscale.serve.app import Gateway, application
 from thinkscale.serve.asking import Limits
+from thinkscale.serve.connections import room
 from thinkscale.serve.keys import Keyring
 from thinkscale.serve.logs import configure
 from thinkscale.serve.profiles import Menu
@@ -102,6 +103,7 @@ def _listen(gateway: Gateway, host: str, port: int) -> None:
         log_config=None,
         access_log=False,
         server_header=False,
+        ws="none",
         timeout_keep_alive=IDLE,
         timeout_graceful_shutdown=ENDING,
     )
@@ -109,7 +111,7 @@ def _listen(gateway: Gateway, host: str, port: int) -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(*COLLECTING)
-    Server(config, partial(gateway.runs.drain, gateway.patience)).run()
+    Server(config, partial(gateway.runs.drain, gateway.patience), most=room()).run()
 
 
 def _engines(settings: Settings, concurrency: int) -> tuple[Engine, dict[str, Engine]]:

@@ -9,6 +9,8 @@ from types import FrameType
 
 import uvicorn
 
+from thinkscale.serve.connections import MOST, Connection, Connections
+
 
 class Server(uvicorn.Server):
     """A server that goes on answering while it drains: who asks whether it is ready hears that it is not.
@@ -16,12 +18,15 @@ class Server(uvicorn.Server):
     A second signal ends it at once.
 
     Args:
-        config: of uvicorn.
+        config: of uvicorn; how HTTP is spoken is decided here.
         drain: awaited after the first signal; the server ends when it returns.
+        most: connections at once.
     """
 
-    def __init__(self, config: uvicorn.Config, drain: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, config: uvicorn.Config, drain: Callable[[], Awaitable[None]], *, most: int = MOST) -> None:
+        config.http = Connection
         super().__init__(config)
+        self.server_state = Connections(most)
         self._drain = drain
         self._told = asyncio.Event()
 
