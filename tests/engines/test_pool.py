@@ -415,6 +415,32 @@ async def test_draws_above_the_limit_are_served_in_the_order_in_which_they_came(
     assert engine.most == 1
 
 
+async def test_pools_that_share_limits_take_turns_within_them_and_one_that_waits_is_not_forgotten():
+    engine = Replica(width=2, pace=0.0)
+    chat = Pool([engine])
+    plain = Pool([engine], limits=chat.limits)
+    async with asyncio.TaskGroup() as group:
+        for i in range(40):
+            group.create_task(answers(chat, asking(f"chat {i}")))
+        await asyncio.sleep(0)
+        for i in range(10):
+            group.create_task(answers(plain, asking(f"plain {i}")))
+    assert engine.most == 2
+    asked = [r.messages[0].content for r in engine.requests]
+    assert max(asked.index(f"plain {i}") for i in range(10)) < 30
+    assert taken(chat) == taken(plain) == [0]
+
+
+async def test_what_one_pool_is_refused_another_with_its_limits_sends_less_for():
+    busy = Replica(lambda _: BUSY, width=8)
+    chat = Pool([busy])
+    plain = Pool([Replica(width=8)], limits=chat.limits)
+    await plain.open()
+    with pytest.raises(EngineError, match="too many requests"):
+        await answers(chat, asking(n=4))
+    assert limits(plain) == limits(chat) == [4]
+
+
 async def test_an_abort_wakes_draws_that_wait_for_a_place_and_they_cost_nothing():
     engine = Replica(width=1, pace=10.0)
     pool = Pool([engine])

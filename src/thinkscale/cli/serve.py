@@ -15,6 +15,7 @@ import uvicorn
 from thinkscale.cli.pull import fetch
 from thinkscale.door import run
 from thinkscale.engines.http import Http
+from thinkscale.engines.http_reward import HttpReward
 from thinkscale.engines.opening import EMBEDDED, engines_for, split
 from thinkscale.engines.pool import Pool
 from thinkscale.engines.protocol import Engine
@@ -54,7 +55,7 @@ def command(
     port: Annotated[int, typer.Option(help="Port to listen at.", min=0, max=65535)] = 8080,
     places: Annotated[int, typer.Option(help="Requests that run at once.", min=1)] = 64,
     waiting: Annotated[int, typer.Option(help="Requests that may wait; more are refused.", min=0)] = 512,
-    concurrency: Annotated[int, typer.Option(help="Draws in flight upstream at once.", min=1)] = 1024,
+    concurrency: Annotated[int, typer.Option(help="Draws in flight at once at each upstream.", min=1)] = 1024,
     max_tokens: Annotated[int, typer.Option(help="Cap of a call that names none.", min=1)] = 4096,
     max_seconds: Annotated[float, typer.Option(help="Most time for one request.", min=0.1)] = 3600.0,
     reasoning: Annotated[
@@ -66,10 +67,10 @@ def command(
 ) -> None:
     """Serve every method behind the API that OpenAI's clients speak."""
     configure(log_level, json=not plain_logs)
-    named = f"{upstream}#{model}" if upstream and model else upstream or model
-    settings = load({"model": named, "store": store})
+    settings = load({"model": _models(upstream, model), "store": store})
     spans = tracing()
     main, roles = _engines(settings, concurrency)
+    plain = _plain(settings, main, concurrency)
     main, roles = spans.traced(main), {role: spans.traced(engine, role) for role, engine in roles.items()}
     keyring = Keyring(_keys(settings))
     keyring.allow(host)
@@ -78,7 +79,7 @@ def command(
         menu=Menu(
             {_name(main): main},
             settings.profiles,
-            plain=_plain(settings, main),
+            plain=plain,
             roles=roles,
             method=method,
             max_tokens=max_tokens,
@@ -114,14 +115,24 @@ def _listen(gateway: Gateway, host: str, port: int) -> None:
     Server(config, partial(gateway.runs.drain, gateway.patience), most=room()).run()
 
 
+def _models(upstream: str | None, model: str | None) -> str | None:
+    """The two flags as one: every upstream has the model that is named, and roles follow."""
+    if not upstream or not model:
+        return upstream or model
+    name, *roles = split(model)
+    if "=" in name.partition("(")[0]:
+        name, roles = "", [name, *roles]
+    return ",".join([*(f"{address}#{name}" if name else address for address in split(upstream)), *roles])
+
+
 def _engines(settings: Settings, concurrency: int) -> tuple[Engine, dict[str, Engine]]:
     """The engines, asked what they are. One that does not answer yet ends the start, with the reason."""
-    main, roles = engines_for(settings.model, settings.base_url)
+    main, roles = engines_for(settings.model, settings.base_url, concurrency)
     if settings.model == EMBEDDED and not settings.base_url:
         fetch(quiet=False)
-    if isinstance(main, Http):
-        # All requests share the upstream's places, its ejection when it fails and its wish for fewer at a time.
-        main = Pool([main], concurrency=concurrency)
+    # All requests share an upstream's places, its ejection when it fails and its wish for fewer at a time.
+    pools = {id(e): Pool([e]) for e in (main, *roles.values()) if isinstance(e, Http | HttpReward)}
+    main, roles = pools.get(id(main), main), {role: pools.get(id(e), e) for role, e in roles.items()}
     for engine in (main, *roles.values()):
         try:
             run(engine.open())
@@ -130,16 +141,19 @@ def _engines(settings: Settings, concurrency: int) -> tuple[Engine, dict[str, En
     return main, roles
 
 
-def _plain(settings: Settings, main: Engine) -> dict[str, Engine]:
-    """For plain completions, the same servers without a chat template."""
+def _plain(settings: Settings, main: Engine, concurrency: int) -> dict[str, Engine]:
+    """For plain completions, the same servers without a chat template, within the same limits."""
     addresses = [part for part in split(settings.model) if part.startswith("http")]
     if not addresses or "=" in settings.model.partition("#")[0].partition("?")[0]:
         return {}
     parts = [address.partition("#") for address in addresses]
-    engines = [Http(base_url=base, model=name or None, api="completions") for base, _, name in parts]
+    engines = [
+        Http(base_url=base, model=name or None, api="completions", concurrency=concurrency) for base, _, name in parts
+    ]
     for engine in engines:
         run(engine.open())
-    return {_name(main): Pool(engines)}
+    shared = main.limits if isinstance(main, Pool) and len(main.limits) == len(engines) else None
+    return {_name(main): Pool(engines, limits=shared)}
 
 
 def _name(engine: Engine) -> str:

@@ -1,10 +1,12 @@
 """What is learnt about a server from how it answers: how much work it takes at once, and whether to ask it at all.
 
-It knows nothing of draws, requests or who waits for them; `pool` decides with it.
+It knows nothing of draws or requests, nor of who waits for places; `pool` decides with it.
 """
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from thinkscale.errors import EngineError
@@ -29,6 +31,7 @@ class Limit:
         self.cuts = 0
         """How often the limit was halved."""
         self._width = float(ceiling)
+        self._watchers: deque[Callable[[], object]] = deque()
 
     @property
     def places(self) -> int:
@@ -45,9 +48,21 @@ class Limit:
         """Places in use, relative to the limit."""
         return self.taken / self.places
 
+    def watch(self, wake: Callable[[], object]) -> None:
+        """Call `wake` whenever places are returned. Those who share a limit are called first by turns."""
+        self._watchers.append(wake)
+
+    def leave(self, places: int) -> None:
+        """Return places that were in use."""
+        self.taken -= places
+        self._watchers.rotate()
+        for wake in tuple(self._watchers):
+            wake()
+
     def widen(self, ceiling: int) -> None:
-        """Start again from another ceiling."""
-        self.ceiling, self._width = ceiling, float(ceiling)
+        """Start again from another ceiling; the same one changes nothing."""
+        if ceiling != self.ceiling:
+            self.ceiling, self._width = ceiling, float(ceiling)
 
     def grow(self) -> None:
         """A draw succeeded: as many successes as there are places add one place."""

@@ -16,11 +16,13 @@ from thinkscale.registry import Call, call_of, lookup, names, nearest
 
 EMBEDDED = "embedded"
 MAIN = "main"
+SERVERS = ("http", "http-reward")
+"""Engines that ask a server."""
 _ROLE = re.compile(r"([a-z][a-z0-9_-]*)=(.+)", re.DOTALL)
 
 
 @cache
-def engine_for(model: str, base_url: str = "") -> Engine:
+def engine_for(model: str, base_url: str = "", concurrency: int | None = None) -> Engine:
     """The engine for a model name, made at the first call; weights are loaded when they are first needed.
 
     Args:
@@ -29,6 +31,7 @@ def engine_for(model: str, base_url: str = "") -> Engine:
             model; `replay:FILE`, a recording; or a registered engine with its arguments, such as
             `http(base_url="…", api=completions)`.
         base_url: address of the server that serves whatever is none of the above; `OPENAI_BASE_URL` when empty.
+        concurrency: most draws in flight at each server whose engine is not given its own; the engine's when absent.
 
     Raises:
         ModelError: it is none of these.
@@ -36,29 +39,28 @@ def engine_for(model: str, base_url: str = "") -> Engine:
     """
     parts = split(model)
     if len(parts) > 1:
-        return cast(Engine, lookup("engine", "pool")([engine_for(part, base_url) for part in parts]))
+        replicas = [engine_for(part, base_url, concurrency) for part in parts]
+        return cast(Engine, lookup("engine", "pool")(replicas))
     if re.match(r"https?://", model):
         address, _, name = model.partition("#")
-        return cast(Engine, lookup("engine", "http")(base_url=address, model=name or None))
+        return _server(concurrency, base_url=address, model=name or None)
     if model.startswith("replay:"):
         return cast(Engine, lookup("engine", "replay")(path=model.removeprefix("replay:")))
     if model == EMBEDDED and base_url:
-        return cast(Engine, lookup("engine", "http")(base_url=base_url))
+        return _server(concurrency, base_url=base_url)
     if model == EMBEDDED or model.endswith(".gguf") or Path(model).is_file():
         return cast(Engine, lookup("engine", "llamacpp")(model=None if model == EMBEDDED else model))
     known = names("engine")
-    if "(" in model:
-        return _built(call_of(model))
-    if model in known:
-        return cast(Engine, lookup("engine", model)())
+    if "(" in model or model in known:
+        return _built(call_of(model), concurrency)
     if base_url or os.environ.get("OPENAI_BASE_URL") or (os.environ.get("OPENAI_API_KEY") and "/" not in model):
-        return cast(Engine, lookup("engine", "http")(base_url=base_url or None, model=model))
+        return _server(concurrency, base_url=base_url or None, model=model)
     if "/" in model:
         return cast(Engine, lookup("engine", "llamacpp")(model=model))
     raise ModelError(f"no engine and no GGUF file is called `{model}`{nearest(model, [EMBEDDED, *known])}")
 
 
-def engines_for(models: str, base_url: str = "") -> tuple[Engine, dict[str, Engine]]:
+def engines_for(models: str, base_url: str = "", concurrency: int | None = None) -> tuple[Engine, dict[str, Engine]]:
     """The main engine and those of named roles: `small=…,large=…,judge=…`, or one model without a role.
 
     The model without a role, the one called `main`, or else the first is the main engine. Addresses that follow a
@@ -77,7 +79,7 @@ def engines_for(models: str, base_url: str = "") -> tuple[Engine, dict[str, Engi
             if role in roles:
                 raise SettingsError(f"the role `{role}` is given two models: separate replicas by commas, without `=`")
         roles[role] = f"{roles[role]},{part}" if role in roles else part
-    engines = {name: engine_for(model, base_url) for name, model in roles.items()}
+    engines = {name: engine_for(model, base_url, concurrency) for name, model in roles.items()}
     main = engines.get(MAIN) or next(iter(engines.values()))
     return main, {name: engine for name, engine in engines.items() if name != MAIN}
 
@@ -101,27 +103,35 @@ def split(models: str) -> list[str]:
     return [part.strip() for part in parts if part.strip()] or [""]
 
 
-def _built(call: Call) -> Engine:
+def _server(concurrency: int | None, **options: object) -> Engine:
+    bound = {} if concurrency is None else {"concurrency": concurrency}
+    return cast(Engine, lookup("engine", "http")(**options, **bound))
+
+
+def _built(call: Call, concurrency: int | None) -> Engine:
     """An engine from its spec; values are those of the spec grammar."""
     cls = lookup("engine", call.name)
     known = [*inspect.signature(cls).parameters]
     for name, _ in call.fields:
         if name not in known:
             raise SettingsError(f"the engine `{call.name}` takes no `{name}`{nearest(name, known)}")
+    options = {name: _plain(value, concurrency) for name, value in call.fields}
+    if concurrency is not None and call.name in SERVERS:
+        options.setdefault("concurrency", concurrency)
     try:
-        return cast(Engine, cls(**{name: _plain(value) for name, value in call.fields}))
+        return cast(Engine, cls(**options))
     except (TypeError, ValueError) as error:
         raise SettingsError(f"the engine `{call.name}` cannot be made: {error}") from error
 
 
-def _plain(value: object) -> object:
+def _plain(value: object, concurrency: int | None) -> object:
     match value:
         case Call(name, ()):
             return name
         case Call():
-            return _built(value)
+            return _built(value, concurrency)
         case list():
-            return [_plain(item) for item in value]
+            return [_plain(item, concurrency) for item in value]
         case Mapping():
             raise SettingsError("an engine takes no table")
     return value

@@ -35,18 +35,24 @@ class Pool:
         replicas: engines whose samples are interchangeable: their `model` is the same, or else their `name`. The first
             that could be opened gives the pool its identity.
         concurrency: most draws in flight at one replica; what each says of itself when absent.
+        limits: those of a pool of the same servers, replica by replica, such as in another dialect: what both have in
+            flight counts together, and what one is refused both send less. The replicas' own when absent.
 
     Raises:
         SettingsError: there are no replicas, or no places.
     """
 
-    def __init__(self, replicas: Sequence[Engine] = (), *, concurrency: int | None = None) -> None:
+    def __init__(
+        self, replicas: Sequence[Engine] = (), *, concurrency: int | None = None, limits: Sequence[Limit] | None = None
+    ) -> None:
         if not replicas:
             raise SettingsError("a pool without replicas cannot answer: give engines, as in `Pool([first, second])`")
         if concurrency is not None and concurrency < 1:
             raise SettingsError(f"`concurrency={concurrency}` leaves a replica no draw at a time: give at least 1")
         self._concurrency = concurrency
-        self._routing = Routing([Replica(e, i, Limit(self._width(e.capabilities))) for i, e in enumerate(replicas)])
+        own = [Limit(self._width(e.capabilities)) for e in replicas] if limits is None else limits
+        numbered = enumerate(zip(replicas, own, strict=True))
+        self._routing = Routing([Replica(engine, i, limit) for i, (engine, limit) in numbered])
         self._capabilities: Capabilities | None = None
 
     @property
@@ -57,6 +63,11 @@ class Pool:
             SettingsError: the replicas run different models.
         """
         return self._capabilities or self._common([r.engine.capabilities for r in self._routing.replicas])
+
+    @property
+    def limits(self) -> list[Limit]:
+        """How much each replica takes at once."""
+        return [r.limit for r in self._routing.replicas]
 
     def count(self, request: Request) -> int:
         """Prompt tokens by the replica that counts most."""

@@ -85,6 +85,8 @@ class Routing:
         self._events = 0
         self._changed = False
         """Whether something may concern those in the queue who wait for certain replicas only."""
+        for replica in replicas:
+            replica.limit.watch(self._admit)
 
     def event(self) -> int:
         """The number of what happens now."""
@@ -152,11 +154,10 @@ class Routing:
 
     def _leave(self, place: Place, places: int) -> None:
         place.held -= places
-        place.replica.limit.taken -= places
         if place.trial and not place.held:
             place.replica.health.trying = False
             self._changed = True
-        self._admit()
+        place.replica.limit.leave(places)
 
     def _admit(self) -> None:
         """Seat whom there is room for, first come first served."""

@@ -529,6 +529,23 @@ def test_models_with_roles_and_replicas_are_told_apart():
         engines_for("a=tabular,a=scripted")
 
 
+@pytest.mark.parametrize(
+    ("model", "bounds"),
+    [
+        ("http://127.0.0.1:1/v1", [7]),
+        ("http://127.0.0.1:1/v1,http://127.0.0.1:2/v1", [7, 7]),
+        ('http(base_url="http://127.0.0.1:1/v1"),http(base_url="http://127.0.0.1:2/v1", concurrency=2)', [7, 2]),
+        ('pool(replicas=[http(base_url="http://127.0.0.1:1/v1"), http(base_url="http://127.0.0.1:2/v1")])', [7, 7]),
+        ('judge=http-reward(base_url="http://127.0.0.1:1/v1")', [7]),
+        ("tabular", [64]),
+    ],
+)
+def test_a_bound_on_draws_is_that_of_every_server(model, bounds):
+    engine, _ = engines_for(model, concurrency=7)
+    assert engine.capabilities.concurrency == sum(bounds)
+    assert not isinstance(engine, Pool) or [limit.ceiling for limit in engine.limits] == bounds
+
+
 def test_the_environment_names_the_server(monkeypatch):
     monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:4/v1")
     assert "127.0.0.1:4" in repr(engine_for("some-model-of-mine"))

@@ -1,0 +1,80 @@
+"""From the flags of `thinkscale serve` to engines, and the bound on draws that each upstream has."""
+
+import asyncio
+from contextlib import AsyncExitStack
+
+import aiohttp
+import pytest
+
+from servers.gateway import launched
+from servers.mock import Mock, serving
+from thinkscale.cli.serve import _engines, _models, _plain
+from thinkscale.engines.pool import Pool
+from thinkscale.settings import Settings
+
+ASKED = {
+    "model": "mock+self-consistency(n=3, stop=fixed)",
+    "messages": [{"role": "user", "content": "What is 40 + 2?"}],
+}
+
+
+class Counting(Mock):
+    """Knows how many draws it had in flight at most."""
+
+    running = most_running = 0
+
+    async def respond(self, request, served):
+        self.running += served.body.get("n") or 1
+        self.most_running = max(self.most_running, self.running)
+        try:
+            return await super().respond(request, served)
+        finally:
+            self.running -= served.body.get("n") or 1
+
+
+@pytest.mark.parametrize(
+    ("upstream", "model", "named"),
+    [
+        (None, None, None),
+        ("http://a/v1", None, "http://a/v1"),
+        (None, "m,judge=x", "m,judge=x"),
+        ("http://a/v1,http://b/v1", "m", "http://a/v1#m,http://b/v1#m"),
+        ("http://a/v1,http://b/v1", "m,judge=x", "http://a/v1#m,http://b/v1#m,judge=x"),
+        ("http://a/v1", "judge=http(base_url='b')", "http://a/v1,judge=http(base_url='b')"),
+    ],
+)
+def test_every_upstream_has_the_model_that_is_named(upstream, model, named):
+    assert _models(upstream, model) == named
+
+
+async def test_each_upstream_has_its_bound_whatever_is_asked_of_it():
+    async with AsyncExitStack() as stack:
+        first, second, third = [(await stack.enter_async_context(serving(Mock()))).url for _ in range(3)]
+        settings = Settings(model=f"{first}#mock,{second}#mock,judge={third},critic={third}")
+        main, roles = await asyncio.to_thread(_engines, settings, 3)
+        plain = (await asyncio.to_thread(_plain, settings, main, 3))["mock"]
+    assert isinstance(main, Pool)
+    assert isinstance(plain, Pool)
+    assert [limit.ceiling for limit in main.limits] == [3, 3]
+    assert plain.limits == main.limits
+    assert roles["judge"] is roles["critic"]
+    assert [limit.ceiling for limit in roles["judge"].limits] == [3]
+
+
+async def test_the_flag_holds_for_every_replica_over_all_requests(tmp_path):
+    async with serving(Counting(delay=0.02)) as first, serving(Counting(delay=0.02)) as second:
+        flags = ("--store", "none", "--concurrency", "4")
+        async with (
+            launched(f"{first.url},{second.url}", tmp_path, *flags) as gateway,
+            aiohttp.ClientSession(gateway.url + "/") as http,
+            asyncio.TaskGroup() as asking,
+        ):
+            replies = [asking.create_task(_status(http, seed)) for seed in range(24)]
+    assert {reply.result() for reply in replies} == {200}
+    assert 1 < first.most_running <= 4
+    assert 1 < second.most_running <= 4
+
+
+async def _status(http, seed):
+    async with http.post("chat/completions", json={**ASKED, "seed": seed}) as reply:
+        return reply.status
