@@ -99,6 +99,8 @@ class Mock:
     beyond: Beyond = Beyond.refuses
     bill: Bill = Bill.total
     model: str = "mock"
+    owner: str = "mock"
+    """By which its kind is told."""
     kept: int | None = None
     url: str = ""
     requests: int = 0
@@ -133,7 +135,7 @@ class Mock:
 
     async def _models(self, _: web.Request) -> web.Response:
         self.models_asked += 1
-        listed = {"object": "list", "data": [{"id": self.model, "object": "model", "owned_by": "mock"}]}
+        listed = {"object": "list", "data": [{"id": self.model, "object": "model", "owned_by": self.owner}]}
         return web.json_response(listed)
 
     async def _stats(self, _: web.Request) -> web.Response:

@@ -112,7 +112,10 @@ class Request:
     seeds: tuple[int, ...] = (0,)
     """One 63-bit seed per draw; their number is n."""
     paths: tuple[Path, ...] = ()
-    """Where each draw sits in the tree of forks, for engines that replay recordings. Empty stands for `(0,)` and on."""
+    """Where each draw sits in the tree of forks, for engines that replay recordings or let further draws wait.
+
+    Empty stands for `(0,)` and on.
+    """
     continuation: str | None = None
     """Likelihood request: sample nothing, return the log-probabilities of this text after the prompt and prefix."""
     steps: tuple[str, ...] = ()

@@ -42,6 +42,8 @@ class Habits:
     """Fields that bring better news, such as exact counts; a server that refuses one is asked without it."""
     tells_stop: bool = False
     """Whether a reply says which stop string fired. If not, stop strings are not sent: we cut the text ourselves."""
+    later: int | None = None
+    """What the field `priority` of a request that may wait has more than others; `None` leaves the field out."""
     sampling: Mapping[str, str] = field(default_factory=dict)
     """Fields for `min_tokens`, `top_k`, `min_p`, `grammar`, `thinking_budget`, `banned`, where they are understood.
 

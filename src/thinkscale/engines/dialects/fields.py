@@ -87,6 +87,16 @@ def put_uncommon(body: dict[str, object], sampling: Sampling, habits: Habits) ->
             )
 
 
+def put_priority(body: dict[str, object], habits: Habits, *, waits: bool) -> None:
+    """Say whether a request may wait for others, where the server is known to understand that.
+
+    A request that need not is told apart too: SGLang serves what has no priority last of all.
+    """
+    said = body.get("priority") or 0
+    if habits.later is not None and isinstance(said, int):
+        body["priority"] = said + habits.later * waits
+
+
 def _bounded(bias: float) -> float | int:
     held = max(-BIAS, min(BIAS, bias))
     return int(held) if held == int(held) else held

@@ -115,7 +115,7 @@ class Http:
         habits = self.server.habits
         if known := remembered(self.place):
             self._capabilities, most = replace(capabilities, can=known.can), known.most
-            habits = replace(habits, prefill=known.prefill)
+            habits = replace(habits, prefill=known.prefill, later=known.later)
         self._endpoint = Endpoint(
             transport=self.transport,
             dialect=self._dialect,

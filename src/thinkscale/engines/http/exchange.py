@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import cast
 
 from thinkscale.engines.dialects import Dialect, Habits, News, Word
-from thinkscale.engines.dialects.fields import written
+from thinkscale.engines.dialects.fields import put_priority, written
 from thinkscale.engines.http.choices import Choices
 from thinkscale.engines.protocol import Abort, Chunk, Completion, Request, ThinkFormat
 from thinkscale.engines.sse import Events
@@ -52,6 +52,9 @@ class Endpoint:
             return False
         if "max_completion_tokens" in said and habits.cap == "max_tokens":
             self.habits = replace(habits, cap="max_completion_tokens")
+            return True
+        if "priority" in said and habits.later is not None:
+            self.habits = replace(habits, later=None)
             return True
         named = [name for name in habits.always if name in said]
         if not named:
@@ -182,6 +185,7 @@ class Exchange:
         """Make a request and read its reply, to its end or until nothing more of it is wanted."""
         endpoint = self.endpoint
         body = endpoint.dialect.body(request, endpoint.model, request.n, endpoint.habits)
+        put_priority(body, endpoint.habits, waits=_further(request))
         async with endpoint.transport.streamed(endpoint.dialect.path, body) as reply:
             if not reply.streams:
                 whole = await reply.whole()
@@ -235,7 +239,14 @@ class Exchange:
             self.put(chunks)
 
     def _part(self, draws: Sequence[int]) -> Request:
-        return replace(self.request, seeds=tuple(self.request.seeds[d] for d in draws))
+        paths = self.request.paths or tuple((i,) for i in range(self.request.n))
+        seeds = tuple(self.request.seeds[d] for d in draws)
+        return replace(self.request, seeds=seeds, paths=tuple(paths[d] for d in draws))
+
+
+def _further(request: Request) -> bool:
+    """Whether the first attempt at the question is not among the draws, nor is any step of it."""
+    return bool(request.paths) and all(any(path) for path in request.paths)
 
 
 def _thinking(think: ThinkFormat, text: str) -> bool:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from thinkscale.engines.dialects import Prefill
+from thinkscale.engines.http.servers import SGLANG, VLLM
 from thinkscale.engines.protocol import Capability, Completion, Request, complete
 from thinkscale.errors import EngineError
 from thinkscale.settings import home
@@ -261,8 +262,26 @@ async def _end_of_thinking(engine: Http, whole: str) -> Finding:
 
 
 async def _priority(engine: Http, whole: str) -> Finding:
+    engine.endpoint.habits = replace(engine.endpoint.habits, later=None)
     await _say(engine, COUNT, max_tokens=1, extra={"priority": 1})
-    return Finding("priority", Verdict.accepted, "one caller alone cannot see its effect")
+    verdict, later, how = await _order(engine)
+    engine.endpoint.habits = replace(engine.endpoint.habits, later=later)
+    return Finding("priority", verdict, how)
+
+
+async def _order(engine: Http) -> tuple[Verdict, int | None, str]:
+    """Whether a server goes by priorities, what a later request has more than others, and the same in words."""
+    if engine.api != "responses" and engine.server is VLLM:
+        how = "smaller values first, if it was started with `--scheduling-policy priority`: one caller cannot see that"
+        return Verdict.accepted, 1, how
+    if engine.api != "responses" and engine.server is SGLANG:
+        told = await engine.transport.get("server_info", root=True)
+        if not isinstance(told, Mapping) or not told.get("enable_priority_scheduling"):
+            return Verdict.ignored, None, "not used: the server was started without `--enable-priority-scheduling`"
+        if told.get("schedule_low_priority_values_first"):
+            return Verdict.accepted, 1, "smaller values first, as the server says of itself"
+        return Verdict.accepted, -1, "larger values first, as the server says of itself"
+    return Verdict.accepted, None, "not used: nobody says which values come first"
 
 
 _JUDGES: Sequence[tuple[str, Mapping[str, object]]] = (
@@ -300,6 +319,7 @@ def remember(engine: Http, findings: Sequence[Finding]) -> Path:
         "can": sorted(capabilities_of(findings, engine.capabilities.can)),
         "prefill": engine.endpoint.habits.prefill.value,
         "most": engine.endpoint.most,
+        "later": engine.endpoint.habits.later,
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(known, indent=1), encoding="utf-8")
@@ -313,6 +333,8 @@ class Remembered:
     can: frozenset[Capability]
     prefill: Prefill
     most: int | None
+    later: int | None
+    """What the priority of a request that may wait has more than that of others; `None` where it is not used."""
 
 
 def remembered(place: str) -> Remembered | None:
@@ -322,7 +344,7 @@ def remembered(place: str) -> Remembered | None:
         return None
     try:
         can = frozenset(Capability(name) for name in told["can"])
-        return Remembered(can, Prefill(told["prefill"]), told["most"])
+        return Remembered(can, Prefill(told["prefill"]), told["most"], told.get("later"))
     except (KeyError, ValueError, TypeError):
         return None
 
