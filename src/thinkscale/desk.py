@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -109,7 +109,7 @@ class Desk:
         for landing in [*self.landings]:
             _expire(landing)
 
-    def watched(self, landing: Landing[Trace], ledger: Ledger) -> AbstractAsyncContextManager[None]:
+    def watched(self, landing: Landing[Trace], ledger: Ledger) -> AbstractContextManager[None]:
         """A context in which what is in flight is aborted when the time of an account is up."""
         return nullcontext() if math.isinf(ledger.deadline) else self._watched(landing, ledger)
 
@@ -141,8 +141,8 @@ class Desk:
         if problem.tools and problem is not self.problem and not self.tools_of(problem.messages):
             self._variants.append(problem)
 
-    @asynccontextmanager
-    async def _watched(self, landing: Landing[Trace], ledger: Ledger) -> AsyncIterator[None]:
+    @contextmanager
+    def _watched(self, landing: Landing[Trace], ledger: Ledger) -> Iterator[None]:
         loop = asyncio.get_running_loop()
         timer: asyncio.TimerHandle
 

@@ -96,9 +96,10 @@ async def drawn(work: Work) -> AsyncGenerator[tuple[int, Trace], None]:
 
     session.desk.landings.add(landing)
     try:
-        async with session.desk.watched(landing, session.ledger), aclosing(landing.of(launch())) as landed:
-            async for index, trace in landed:
-                yield index, trace
+        with session.desk.watched(landing, session.ledger):
+            async with aclosing(landing.of(launch())) as landed:
+                async for index, trace in landed:
+                    yield index, trace
     finally:
         session.desk.landings.discard(landing)
         if work.late is not None:

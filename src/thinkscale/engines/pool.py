@@ -98,13 +98,9 @@ class Pool:
             else:
                 self._admitted(replica)
 
-    async def stream(self, request: Request, abort: Abort | None = None) -> AsyncGenerator[Chunk, None]:
+    def stream(self, request: Request, abort: Abort | None = None) -> AsyncGenerator[Chunk, None]:
         """Have the draws made wherever there is room for them; a replica that fails takes down only what it had."""
-        await self.open()
-        call = _Call(self, self._routing, request, abort or Abort())
-        async with aclosing(call.chunks()) as chunks:
-            async for chunk in chunks:
-                yield chunk
+        return _Call(self, self._routing, request, abort or Abort()).chunks()
 
     async def aclose(self) -> None:
         """Close every replica, also when one of them fails to close."""
@@ -230,6 +226,7 @@ class _Call:
 
     async def chunks(self) -> AsyncGenerator[Chunk, None]:
         """Serve every draw and yield what comes, from all replicas as it comes."""
+        await self.pool.open()
         self._since = self.routing.event()
         waiter = Waiter(self._since, self._preferred(), [*range(self.request.n)])
         with self.abort.watched(partial(self._end_aborted, waiter)):
@@ -255,6 +252,8 @@ class _Call:
     async def _divided(self, waiter: Waiter, place: Place | None = None) -> AsyncGenerator[Chunk, None]:
         """What several replicas make at once, beginning with those of `place`."""
         serving = asyncio.create_task(self._serve(waiter, place))
+        # A task that is cancelled before its first step never gets to return its places itself.
+        serving.add_done_callback(lambda _: self.routing.over(place) if place else None)
         serving.add_done_callback(lambda _: self._news.put_nowait(None))
         try:
             while news := await self._news.get():
@@ -303,7 +302,6 @@ class _Call:
 
     def _start(self, groups: asyncio.TaskGroup, place: Place, waiter: Waiter) -> None:
         flight = groups.create_task(self._fly(_Group(place, waiter.order)))
-        # A task that is cancelled before its first step never gets to return its places itself.
         flight.add_done_callback(lambda _: self.routing.over(place))
 
     async def _fly(self, group: _Group) -> None:
@@ -324,42 +322,54 @@ class _Call:
         Raises:
             EngineError: nothing of it arrived; if it is retryable, another replica may do better.
         """
-        failure = None
+        place, failure = group.place, None
+        failed: list[Chunk] = []
         try:
             try:
-                async with aclosing(self._read(group)) as chunks:
+                if not place.replica.opened:
+                    await self.pool.join(place.replica)
+                async with aclosing(place.replica.engine.stream(*self._part(place))) as chunks:
                     async for chunk in chunks:
-                        yield chunk
+                        # Draws that all fail before anything arrives are one failure of the whole.
+                        if chunk.failure is not None and not group.arrived:
+                            failed.append(chunk)
+                            continue
+                        group.arrived = True
+                        for early in failed:
+                            yield self._noted(group, early)
+                        failed.clear()
+                        yield self._noted(group, chunk)
+                if group.left:
+                    cut = EngineError("a replica ended its reply before every draw was complete", retryable=True)
+                    failure = failed[0].failure if failed else cut
             except EngineError as error:
                 failure = error
-            self.routing.judge(group.place, failure)
+            self.routing.judge(place, failure)
         finally:
-            self.routing.over(group.place)
+            self.routing.over(place)
         if failure and not group.arrived:
             raise failure
         for index in group.left if failure else ():
             yield Chunk(index, failure=failure)
 
-    async def _read(self, group: _Group) -> AsyncGenerator[Chunk, None]:
-        place, request, abort = group.place, self.request, self.abort
-        if len(place.draws) < request.n:
-            paths = request.paths or tuple((i,) for i in range(request.n))
-            seeds = tuple(request.seeds[i] for i in place.draws)
-            request = replace(request, seeds=seeds, paths=tuple(paths[i] for i in place.draws))
-            abort = Abort(parent=abort, renumbered=place.draws)
-        if not place.replica.opened:
-            await self.pool.join(place.replica)
-        async with aclosing(_as_a_whole(place.replica.engine.stream(request, abort))) as chunks:
-            async for chunk in chunks:
-                group.arrived = True
-                self.routing.heard(place)
-                index = place.draws[chunk.index]
-                if chunk.completion is not None or chunk.failure is not None:
-                    group.left.remove(index)
-                    self._ended(place, chunk)
-                yield chunk if index == chunk.index else replace(chunk, index=index)
-        if group.left:
-            raise EngineError("a replica ended its reply before every draw was complete", retryable=True)
+    def _part(self, place: Place) -> tuple[Request, Abort]:
+        """The request for the draws of a place, and the wish to end them."""
+        request = self.request
+        if len(place.draws) == request.n:
+            return request, self.abort
+        paths = request.paths or tuple((i,) for i in range(request.n))
+        seeds = tuple(request.seeds[i] for i in place.draws)
+        part = replace(request, seeds=seeds, paths=tuple(paths[i] for i in place.draws))
+        return part, Abort(parent=self.abort, renumbered=place.draws)
+
+    def _noted(self, group: _Group, chunk: Chunk) -> Chunk:
+        """A chunk by the number that its draw has here, once the replica's account of it is up to date."""
+        self.routing.heard(group.place)
+        index = group.place.draws[chunk.index]
+        if chunk.completion is not None or chunk.failure is not None:
+            group.left.remove(index)
+            self._ended(group.place, chunk)
+        return chunk if index == chunk.index else replace(chunk, index=index)
 
     def _elsewhere(self, group: _Group, failure: EngineError) -> Waiter:
         """The draws of a group that failed before it began, on their way to the other replicas."""

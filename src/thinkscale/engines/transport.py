@@ -6,7 +6,7 @@ import asyncio
 import os
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from types import SimpleNamespace
 from weakref import WeakKeyDictionary
 
@@ -76,15 +76,13 @@ class Transport:
         """
         return await self._json("POST", path, body, root=root)
 
-    @asynccontextmanager
-    async def streamed(self, path: str, body: Mapping[str, object]) -> AsyncIterator[Reply]:
+    def streamed(self, path: str, body: Mapping[str, object]) -> AbstractAsyncContextManager[Reply]:
         """The reply to a request while it comes in. Leaving the context early closes the connection.
 
         Raises:
             EngineError: the server refused, failed or fell silent, here or inside the context.
         """
-        async with self._request("POST", self._at(path), body) as response:
-            yield Reply(self, response)
+        return self._request("POST", self._at(path), body)
 
     async def aclose(self) -> None:
         """Close the connections of the running loop."""
@@ -104,9 +102,8 @@ class Transport:
         return refusal(self.shown, status, reply, headers or {}, self.clean)
 
     async def _json(self, method: str, path: str, body: Mapping[str, object] | None, *, root: bool) -> object:
-        async with self._request(method, self._at(path, root=root), body) as response:
-            with self._translated():
-                return self.decoded(await response.read(), response)
+        async with self._request(method, self._at(path, root=root), body) as reply:
+            return await reply.whole()
 
     def decoded(self, raw: bytes, response: aiohttp.ClientResponse | None = None) -> object:
         """JSON as an object.
@@ -143,9 +140,7 @@ class Transport:
         return map(self.decoded, documents)
 
     @asynccontextmanager
-    async def _request(
-        self, method: str, url: URL, body: Mapping[str, object] | None
-    ) -> AsyncIterator[aiohttp.ClientResponse]:
+    async def _request(self, method: str, url: URL, body: Mapping[str, object] | None) -> AsyncIterator[Reply]:
         try:
             data = None if body is None else orjson.dumps(body, default=_plain)
         except orjson.JSONEncodeError as error:
@@ -155,7 +150,7 @@ class Transport:
         try:
             if response.status >= 300:
                 raise self.failure(response.status, _loaded(await self._told(response)), response.headers)
-            yield response
+            yield Reply(self, response)
         except BaseException:
             response.close()
             raise

@@ -49,7 +49,7 @@ class Chat:
         """An event that says nothing but a piece of text."""
         choice = lone(event, "delta")
         delta = choice and choice.get("delta")
-        if not choice or type(delta) is not dict or not blank(delta, "content"):
+        if not choice or type(delta) is not dict or not (len(delta) == 1 or blank(delta, "content")):
             return None
         index, text = choice.get("index"), delta.get("content")
         return (index, text) if type(index) is int and type(text) is str else None

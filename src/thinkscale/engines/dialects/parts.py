@@ -12,6 +12,8 @@ Choice = Mapping[str, object]
 _Likely = tuple[int, float, str]
 """Id, log-probability and spelling of a token."""
 _NOTHING = News()
+_FRAME = frozenset({"id", "object", "created", "model", "system_fingerprint", "service_tier", "choices"})
+"""Fields of an event that say nothing of a text."""
 _ENDS = {
     "length": Finish.length,
     "max_tokens": Finish.length,
@@ -52,10 +54,10 @@ def news_of(event: Json, hear: Callable[[Piece, Choice], None]) -> News:
 
 def lone(event: Json, said: str) -> Choice | None:
     """The choice of an event that says nothing but what stands in its field `said`."""
-    choices, get = event.get("choices"), event.get
+    choices = event.get("choices")
     if type(choices) is not list or len(choices) != 1 or type(choices[0]) is not dict:
         return None
-    if get("usage") is not None or get("timings") is not None or get("error") is not None:
+    if not event.keys() <= _FRAME and not blank(event, *_FRAME):
         return None
     return choices[0] if blank(choices[0], said, "index") else None
 

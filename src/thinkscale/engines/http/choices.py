@@ -217,7 +217,9 @@ class Choices:
             self._prompt = news.prompt or self._prompt
             if news.usage is not None:
                 self._note(news)
-        return [chunk for choice in grown.values() for chunk in self._shown(choice)]
+        shown = [(choice, self._fresh(choice)) for choice in grown.values()]
+        over = self.over
+        return [chunk for choice, text in shown for chunk in self._told(choice, text, over)]
 
     def _note(self, news: News) -> None:
         assert news.usage is not None
@@ -226,23 +228,21 @@ class Choices:
         else:
             self._prompt = replace(news.usage, output_tokens=0, reasoning_tokens=None)
 
-    def _shown(self, choice: Choice) -> Iterator[Chunk]:
-        """What there is to tell of a choice that has grown; of a draw that was cut only the tokens count."""
-        new, choice.shown = choice.tokens - choice.shown, choice.tokens
+    def _fresh(self, choice: Choice) -> str:
+        """The text by which a choice has grown; that of a draw that was cut does not count."""
         if choice.draw in self._abort:
             choice.fresh.clear()
             choice.finish = Finish.aborted if choice.finish else None
-            text = ""
-        else:
-            text = choice.show()
-        complete = self._complete(choice)
+            return ""
+        return choice.show()
+
+    def _told(self, choice: Choice, text: str, over: bool) -> Iterator[Chunk]:
+        """What there is to tell of a choice that has grown; once all are `over`, they wait for the bill."""
+        new, choice.shown = choice.tokens - choice.shown, choice.tokens
+        known = choice.certain or self.ending is not None
+        complete = choice.completion() if choice.finish is not None and known and not over else None
         if text or new or complete is not None:
             yield Chunk(choice.draw, text, new, complete, logprobs=choice.signals() if self.watched else None)
-
-    def _complete(self, choice: Choice) -> Completion | None:
-        """The completion of a choice, if nothing has to be waited for."""
-        known = choice.certain or self.ending is not None
-        return choice.completion() if choice.finish is not None and known and not self.over else None
 
     def end(self, *, cut: bool = False) -> list[Chunk]:
         """The completions that waited for the bill; with `cut`, those of choices that never ended as well."""
