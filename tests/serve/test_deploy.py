@@ -26,7 +26,7 @@ def test_the_settings_load_and_every_profile_can_be_served():
 
 def test_the_image_is_not_root_and_says_how_it_is():
     said = (DEPLOY / "Containerfile").read_text()
-    assert re.findall(r"^FROM (\S+)", said, re.MULTILINE) == ["python:3.11-slim"] * 2
+    assert re.findall(r"^FROM (\S+)", said, re.MULTILINE) == ["${PYTHON_IMAGE}"] * 2
     [user] = re.findall(r"^USER (\S+)", said, re.MULTILINE)
     assert user.split(":")[0] not in ("0", "root")
     assert said.index("\nUSER ") < said.index("\nENTRYPOINT ")
