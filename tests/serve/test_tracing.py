@@ -111,6 +111,7 @@ async def test_a_call_says_how_it_was_made_in_the_words_of_the_convention(collec
         "gen_ai.operation.name": "chat",
         "gen_ai.provider.name": "thinkscale",
         "gen_ai.request.model": "tabular",
+        "gen_ai.request.stream": True,
         "gen_ai.request.choice.count": 2,
         "gen_ai.request.max_tokens": 2,
         "gen_ai.request.temperature": 0.5,

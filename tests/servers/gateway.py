@@ -107,21 +107,26 @@ class Process:
 
 
 @asynccontextmanager
-async def launched(upstream: str, home: Path, *flags: str) -> AsyncIterator[Process]:
+async def launched(upstream: str, home: Path, *flags: str, **environment: str) -> AsyncIterator[Process]:
     """Run `thinkscale serve` in a process, ready to answer.
 
     Args:
         upstream: base URL of the server behind.
         home: its data folder, which exists; its log is `serve.log` there.
         flags: of the command.
+        environment: variables beside those of this process, of which OpenTelemetry's are left out.
     """
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     log = home / "serve.log"
     command = (sys.executable, "-c", MAIN, "serve", "--upstream", upstream, "--port", str(port), *flags)
     with log.open("wb") as told:
         process = await asyncio.create_subprocess_exec(
-            *command, stderr=told, stdin=asyncio.subprocess.DEVNULL, env=os.environ | {"THINKSCALE_HOME": str(home)}
+            *command,
+            stderr=told,
+            stdin=asyncio.subprocess.DEVNULL,
+            env=inherited | environment | {"THINKSCALE_HOME": str(home)},
         )
     try:
         url = f"http://127.0.0.1:{port}"

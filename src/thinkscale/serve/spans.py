@@ -115,6 +115,7 @@ class _Run(RunSpan):
         self._span.set_attributes(_of_usage(outcome.usage) | _of_outcome(outcome))
         if outcome.stopped is Stopped.error:
             self._span.set_status(StatusCode.ERROR)
+            self._span.set_attribute("error.type", "_OTHER")
 
 
 class Traced:
@@ -212,17 +213,23 @@ def _known(values: Mapping[str, Attribute | None]) -> dict[str, Attribute]:
     return {name: value for name, value in values.items() if value is not None}
 
 
+def _double(value: float | None) -> float | None:
+    """A number of the type that the conventions give it, whatever a client wrote."""
+    return None if value is None else float(value)
+
+
 def _of_request(request: Request, can: Capabilities, operation: str) -> dict[str, Attribute]:
     sampling = request.sampling
     return _known({
         "gen_ai.operation.name": operation,
         "gen_ai.provider.name": _PROVIDER,
         "gen_ai.request.model": can.name or can.model,
+        "gen_ai.request.stream": True if operation == "chat" else None,
         "gen_ai.request.choice.count": request.n if request.n > 1 else None,
         "gen_ai.request.max_tokens": sampling.max_tokens,
-        "gen_ai.request.temperature": sampling.temperature,
-        "gen_ai.request.top_p": sampling.top_p,
-        "gen_ai.request.top_k": sampling.top_k,
+        "gen_ai.request.temperature": _double(sampling.temperature),
+        "gen_ai.request.top_p": _double(sampling.top_p),
+        "gen_ai.request.top_k": _double(sampling.top_k),
         "gen_ai.request.seed": request.seeds[0] if request.n == 1 else None,
         "gen_ai.request.stop_sequences": sampling.stop or None,
         "thinkscale.continued": bool(request.prefix),
