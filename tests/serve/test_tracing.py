@@ -78,7 +78,8 @@ async def test_calls_hang_under_their_run_and_add_up_to_its_bill(collected):
     assert {s.name for s in calls} == {"chat tabular"}
     assert {s.parent.span_id for s in calls} == {of_run.context.span_id}
     drawn = sum(s.attributes["gen_ai.usage.output_tokens"] for s in calls)
-    assert drawn == of_run.attributes["gen_ai.usage.output_tokens"] == outcome.usage.output_tokens
+    assert drawn == of_run.attributes["thinkscale.usage.output_tokens"] == outcome.usage.output_tokens
+    assert not any(name.startswith("gen_ai.usage") for name in of_run.attributes)
     assert of_run.attributes["thinkscale.method"] == "self-consistency(n=5, stop=fixed)"
     assert (of_run.attributes["thinkscale.stopped"], of_run.attributes["thinkscale.samples"]) == ("done", 5)
     assert (of_run.attributes["thinkscale.profile"], of_run.attributes["thinkscale.budget"]) == ("deep", "tokens=500")

@@ -112,7 +112,7 @@ class _Run(RunSpan):
 
     def ended(self, outcome: Outcome) -> None:
         """The run came to this outcome."""
-        self._span.set_attributes(_of_usage(outcome.usage) | _of_outcome(outcome))
+        self._span.set_attributes(_of_outcome(outcome))
         if outcome.stopped is Stopped.error:
             self._span.set_status(StatusCode.ERROR)
             self._span.set_attribute("error.type", "_OTHER")
@@ -252,7 +252,13 @@ def _of_order(order: Order, method: str) -> dict[str, Attribute]:
 
 
 def _of_outcome(outcome: Outcome) -> dict[str, Attribute]:
+    """How a run ended and its bill, in words of our own: who adds up the convention's would count every call twice."""
+    spent = outcome.usage
     return _known({
+        "thinkscale.usage.input_tokens": spent.input_tokens,
+        "thinkscale.usage.output_tokens": spent.output_tokens,
+        "thinkscale.usage.calls": spent.calls,
+        "thinkscale.usage.usd": spent.usd,
         "thinkscale.stopped": outcome.stopped.value,
         "thinkscale.samples": len(outcome.traces),
         "thinkscale.answered": outcome.answer is not None,
