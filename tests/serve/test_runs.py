@@ -2,12 +2,14 @@
 
 import asyncio
 import random
+from dataclasses import replace
 
 import pytest
 
 from thinkscale.budget import Budget
 from thinkscale.engines.scripted import Line, Scripted
-from thinkscale.errors import EngineError, ServeError
+from thinkscale.errors import CapabilityError, EngineError, ServeError
+from thinkscale.methods.budget_forcing import BudgetForcing
 from thinkscale.methods.self_consistency import SelfConsistency
 from thinkscale.serve.records import Api, Asked, Order
 from thinkscale.serve.runs import FairQueue, Runs
@@ -79,6 +81,19 @@ async def test_a_failed_run_is_not_what_a_retry_gets():
             await running.outcome()
     async with runs.wanted(order(), name="a") as running:
         assert (await running.outcome()).answer == "4"
+
+
+async def test_a_run_without_any_answer_counts_against_the_engine_unless_it_asked_too_much_of_it():
+    runs, fails = Runs(), EngineError("no server answers", retryable=False)
+    for engine in (Scripted(lambda _: Line(says="", fails=fails)), Scripted(lambda _: "The answer is 4.")):
+        async with runs.wanted(order(engine)) as running:
+            await running.outcome()
+    bad = replace(order(Scripted(lambda _: "x", can=frozenset())), method=BudgetForcing())
+    with pytest.raises(CapabilityError):
+        async with runs.wanted(bad) as running:
+            await running.outcome()
+    counted = [line for line in runs.metrics.render()[0].decode().splitlines() if "upstream_errors_total{" in line]
+    assert counted == ['thinkscale_upstream_errors_total{status="none"} 1.0']
 
 
 async def test_too_many_are_refused_with_a_time_to_come_back():

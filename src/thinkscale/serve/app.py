@@ -107,8 +107,6 @@ class Exchange:
 
     def refused(self, failure: ThinkscaleError) -> Response:
         """The response to a request that comes to nothing."""
-        if isinstance(failure, EngineError):
-            self.gateway.metrics.upstream_failed(failure)
         return self.done(error_reply(refusal_of(failure)))
 
     def closed(self, status: int) -> None:

@@ -60,7 +60,8 @@ class Metrics:
         self._queue = Gauge("thinkscale_queue_length", "Requests that wait for a place.", registry=own)
         self._wait = timing("queue_wait", "How long a request waited for a place.")
         self._running = Gauge("thinkscale_runs_in_flight", "Runs in flight.", registry=own)
-        self._failed = count("upstream_errors", "Failures of engines that ended a request, by HTTP status.", "status")
+        self._failed = count("upstream_errors", "Runs that engines left without an answer, by HTTP status.", "status")
+        self._failed.labels("none")  # rates see the first one, too
         self._failed_draws = count("failed_draws", "Attempts that failed, in runs that ended well or not.", "method")
         self._joins = count("joins", "Requests that joined the run of an earlier one.")
         self._disconnects = count("disconnects", "Clients that left before their reply was complete.", "api")
@@ -109,6 +110,8 @@ class Metrics:
             return
         method = _method(order)
         self._stopped.labels(method, outcome.stopped).inc()
+        if outcome.stopped is Stopped.error:
+            self._failed.labels("none").inc()
         failed = sum(trace.finish is Finish.error for trace in outcome.traces)
         if failed:
             self._failed_draws.labels(method).inc(failed)
@@ -116,7 +119,7 @@ class Metrics:
             self._count_savings(order, method, outcome.usage)
 
     def upstream_failed(self, error: EngineError) -> None:
-        """An engine failed so that a request could not be answered."""
+        """An engine failed so that a run came to nothing."""
         self._failed.labels(error.status or "none").inc()
 
     def joined(self) -> None:

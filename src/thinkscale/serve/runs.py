@@ -16,7 +16,7 @@ from functools import partial
 from thinkscale.budget import Budget
 from thinkscale.desk import Desk, Event
 from thinkscale.door import solve
-from thinkscale.errors import ServeError
+from thinkscale.errors import CapabilityError, ContextError, EngineError, ServeError
 from thinkscale.serve.metrics import Metrics
 from thinkscale.serve.records import Order
 from thinkscale.serve.tracing import Tracing
@@ -333,7 +333,10 @@ class Runs:
     def _over(self, running: Running, task: asyncio.Task[Outcome]) -> None:
         """A run has ended in whatever way, perhaps before it began."""
         self._alive.discard(running)
-        failed = task.cancelled() or task.exception() is not None
+        error = None if task.cancelled() else task.exception()
+        if isinstance(error, EngineError) and not isinstance(error, CapabilityError | ContextError):
+            self.metrics.upstream_failed(error)
+        failed = task.cancelled() or error is not None
         if failed:
             self._forget(running)  # what failed is not what a retry wants to hear again
         running.over()
