@@ -45,6 +45,15 @@ def test_the_unit_runs_as_nobody_special_and_sees_little():
     assert service["KillSignal"] == "SIGTERM"
 
 
+def test_alerts_are_raised_by_metrics_that_there_are():
+    text, _ = Metrics().render()
+    names = set(re.findall(r"^# TYPE (\S+) ", text.decode(), re.MULTILINE))
+    asked = set(re.findall(r"\bthinkscale_\w+", (DEPLOY / "alerts.yml").read_text()))
+    assert len(asked) > 4
+    assert {name.removesuffix("_bucket") for name in asked} <= names
+    assert "rule_files:\n  - alerts.yml" in (DEPLOY / "prometheus.yml").read_text()
+
+
 def test_every_metric_is_explained():
     page = (DEPLOY / "README.md").read_text()
     text, _ = Metrics().render()
