@@ -3,13 +3,15 @@
 import os
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from thinkscale.settings import Settings
 
-# How long an example takes says something of the machine and nothing of the code.
-settings.register_profile("untimed", deadline=None)
-settings.load_profile("untimed")
+# How long an example takes says something of the machine and nothing of the code. The examples are the same in every
+# run; `--hypothesis-profile exploring` looks for others.
+settings.register_profile("exploring", deadline=None, derandomize=False, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("same", settings.get_profile("exploring"), derandomize=True, database=None)
+settings.load_profile("same")
 
 SHARED_HOME = os.environ.get("THINKSCALE_TEST_HOME")
 """Where the weights of tests marked `model` are kept between runs; the user's data folder when absent."""
