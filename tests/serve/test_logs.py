@@ -2,12 +2,12 @@
 
 import json
 import logging
-import time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from clocks import busy
 from thinkscale.serve.keys import Keyring
 from thinkscale.serve.logs import STRUCK, Access, JsonFormatter, PlainFormatter, access, configure, event, redacted
 from thinkscale.serve.records import Api
@@ -155,6 +155,4 @@ def test_records_of_others_are_formatted_as_well():
 
 @pytest.mark.parametrize("piece", ["a", "ey-", "token=", "token ", "sk-", "://", "bearer ", "a_", "key=", '"', "ey-a."])
 def test_no_text_takes_long_to_look_through(piece):
-    began = time.perf_counter()
-    redacted(piece * 20_000)
-    assert time.perf_counter() - began < 1
+    assert busy(lambda: redacted(piece * 20_000), below=1.0) < 1
