@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from clocks import on_a_clock_of_its_own
 from thinkscale.budget import CLOSING_TOKENS, Budget, Cost, Ledger, ceiling_text
 from thinkscale.errors import BudgetError, ThinkscaleError
 from thinkscale.types import Usage
@@ -163,6 +164,7 @@ async def test_admission_is_first_come_first_served_even_when_a_later_one_would_
     assert order == [("large", 9), ("small", 1)]
 
 
+@on_a_clock_of_its_own
 async def test_one_who_gives_up_waiting_lets_the_next_one_through():
     ledger = Ledger(Budget(tokens=10))
     await ledger.admit(Cost(tokens=8, calls=1))
@@ -253,6 +255,7 @@ async def test_the_closing_reserve_is_spendable_once_it_is_released():
     assert ledger.left.tokens == 20
 
 
+@on_a_clock_of_its_own
 async def test_releasing_the_reserve_wakes_who_waits_for_it():
     ledger = Ledger(Budget(tokens=40), closing=True)
     assert ledger.left.tokens == 30

@@ -6,6 +6,7 @@ from contextlib import aclosing
 
 import pytest
 
+from clocks import on_a_clock_of_its_own
 from thinkscale.budget import Budget, Ledger
 from thinkscale.desk import Desk
 from thinkscale.door import solve
@@ -103,11 +104,12 @@ async def test_a_number_met_while_thinking_does_not_spend_what_is_kept_for_the_a
     assert outcome.answer is not None
 
 
+@on_a_clock_of_its_own
 async def test_a_budget_of_seconds_stops_a_slow_engine_and_keeps_what_it_said():
     engine = Scripted(lambda _: Line(says=WORDS, pace=0.02))
     started = time.monotonic()
     outcome = await solve(PROBLEM, SelfConsistency(n=3), engine, budget=Budget(seconds=0.25))
-    assert time.monotonic() - started < 0.5
+    assert time.monotonic() - started <= 0.25
     assert outcome.stopped is Stopped.budget
     assert outcome.usage.output_tokens == engine.spent.output_tokens > 0
     assert {t.finish for t in outcome.traces} == {Finish.budget}
@@ -176,7 +178,7 @@ async def test_nested_attempts_on_a_priced_engine_stay_within_the_money():
 
 async def test_an_open_loop_ends_when_the_money_is_gone():
     llm = session(Scripted(lambda _: WORDS, price=Price(input=10.0, output=100.0)), Budget(usd=0.01))
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(60):
         while not llm.exhausted:
             await llm.sample(PROBLEM)
     assert llm.ledger.spent.usd <= 0.01
@@ -312,11 +314,12 @@ async def test_a_draw_that_fails_alone_is_asked_for_alone():
     assert [cue.seed for cue in engine.cues[4:]] == [engine.cues[3].seed] * 2
 
 
+@on_a_clock_of_its_own
 async def test_a_retry_does_not_outlast_the_deadline():
     busy = Scripted(lambda _: Line(fails=EngineError("busy", retryable=True, retry_after=60.0)))
     begun = time.monotonic()
     outcome = await solve(PROBLEM, SelfConsistency(n=2), busy, budget=Budget(seconds=0.6))
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun <= 0.6
     assert outcome.answer is None
 
 
@@ -398,6 +401,7 @@ async def test_leaving_a_loop_over_arrivals_cancels_the_rest():
 
 
 @pytest.mark.parametrize("by", [None, Single()], ids=repr)
+@on_a_clock_of_its_own
 async def test_cancelling_a_run_from_outside_settles_the_account_and_stops_the_engine(by):
     engine = Scripted(lambda _: Line(says=WORDS * 5, pace=0.002))
     llm = session(engine, Budget(tokens=1000), max_tokens=200)
@@ -558,7 +562,7 @@ async def test_nested_attempts_do_not_depend_on_finishing_order():
 async def test_a_method_written_as_open_loop_ends_with_the_budget():
     llm = session(Scripted(lambda _: "a b c"), Budget(tokens=20))
     traces = []
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(60):
         while not llm.exhausted:
             traces += await llm.sample(PROBLEM)
     assert sum(t.tokens for t in traces) == 20
@@ -569,12 +573,14 @@ async def test_a_settings_field_that_does_not_exist_is_an_error():
         await session(Scripted(["a"])).sample(PROBLEM, temprature=1.0)
 
 
+@on_a_clock_of_its_own
 async def test_drawing_beside_an_open_nested_budget_does_not_wait_for_it():
     llm = session(Scripted(lambda _: "a b"), Budget(tokens=60))
     async with asyncio.timeout(0.2), llm.child(Budget(tokens=30)):
         assert [t.tokens for t in await llm.sample(PROBLEM)] == [2]
 
 
+@on_a_clock_of_its_own
 async def test_waiting_for_budget_does_not_hold_a_place_that_others_need():
     llm = session(Scripted(lambda _: "a b"), Budget(tokens=60), concurrency=1)
     async with asyncio.timeout(0.2), llm.child(Budget(tokens=30)) as inner:

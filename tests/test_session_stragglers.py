@@ -4,6 +4,7 @@ import time
 
 import pytest
 
+from clocks import on_a_clock_of_its_own
 from thinkscale.budget import Budget, Cost, Ledger
 from thinkscale.desk import Desk
 from thinkscale.door import solve
@@ -41,6 +42,7 @@ def one_late(late=1):
 
 
 @pytest.mark.parametrize("by", [None, Single()], ids=repr)
+@on_a_clock_of_its_own
 async def test_once_a_quorum_is_in_a_straggler_is_left_behind_and_charged(by):
     engine = one_late()
     llm = session(engine)
@@ -55,6 +57,7 @@ async def test_once_a_quorum_is_in_a_straggler_is_left_behind_and_charged(by):
     assert llm.ledger.spent.calls == 5
 
 
+@on_a_clock_of_its_own
 async def test_a_straggler_has_its_grace():
     def script(cue):
         return Line(says="a b c d e The answer is 4", pace=0.004 if cue.number == 1 else 0.001)
@@ -64,12 +67,14 @@ async def test_a_straggler_has_its_grace():
     assert not llm.enough
 
 
+@on_a_clock_of_its_own
 async def test_without_a_quorum_everybody_is_waited_for():
     assert len(await session(one_late(late=9)).sample(PROBLEM, 5)) == 5
     llm = session(Scripted(lambda cue: Line(says="a b c", pace=0.02 if cue.number else 0.0)))
     assert len(await llm.sample(PROBLEM, 3)) == 3
 
 
+@on_a_clock_of_its_own
 async def test_a_draw_that_failed_has_arrived_and_stays_in_the_pool():
     def script(cue):
         slow = cue.number == 0
@@ -79,12 +84,14 @@ async def test_a_draw_that_failed_has_arrived_and_stays_in_the_pool():
     assert [(t.path, t.finish) for t in traces] == [((1,), Finish.eos), ((2,), Finish.eos), ((3,), Finish.error)]
 
 
+@on_a_clock_of_its_own
 async def test_a_quorum_that_the_budget_cannot_reach_ends_with_the_budget():
     llm = session(Scripted(lambda _: "The answer is 4"), Budget(calls=3))
     assert len(await llm.sample(PROBLEM, 10, quorum=0.9)) == 3
     assert not llm.enough
 
 
+@on_a_clock_of_its_own
 async def test_a_stop_rule_still_decides_in_draw_order_beside_a_quorum():
     llm = session(Scripted(lambda _: "The answer is 4"), concurrency=1)
     assert len(await llm.sample(PROBLEM, 10, enough=AheadByK(k=2), quorum=0.9)) == 2
@@ -100,6 +107,7 @@ async def test_the_failure_of_an_engine_passes_through_a_quorum_as_itself():
         await session(Broken()).sample(PROBLEM, 3, quorum=0.5)
 
 
+@on_a_clock_of_its_own
 async def test_a_run_with_a_quorum_counts_the_same_votes_from_the_store():
     store, method = Store(":memory:"), SelfConsistency(n=5, stop=Fixed(), quorum=0.8)
     outcomes = []
@@ -113,6 +121,7 @@ async def test_a_run_with_a_quorum_counts_the_same_votes_from_the_store():
     assert [t.path for t in first.traces] == [t.path for t in again.traces]
 
 
+@on_a_clock_of_its_own
 async def test_an_outcome_by_quorum_says_that_it_was_enough_and_keeps_whom_it_left_behind():
     engine = one_late()
     outcome = await solve(PROBLEM, SelfConsistency(n=5, stop=Fixed(), quorum=0.8), engine, budget=Budget())
@@ -138,6 +147,7 @@ def thinkers(quick, *, think=None, pace=0.001):
 
 
 @pytest.mark.parametrize("think", [None, THINK_TAGS], ids=["plain", "tags"])
+@on_a_clock_of_its_own
 async def test_those_whom_a_stop_rule_finds_thinking_conclude_and_vote(think):
     engine = thinkers(2, think=think)
     llm = session(engine)
@@ -169,6 +179,7 @@ async def test_who_is_answering_already_is_not_told_to_stop_thinking():
         )
 
 
+@on_a_clock_of_its_own
 async def test_a_straggler_of_a_quorum_concludes_too():
     llm = session(thinkers(4, pace=0.01))
     traces = await llm.sample(PROBLEM, 5, quorum=0.8, conclude=8)
@@ -203,6 +214,7 @@ async def test_conclusions_stay_within_the_budget_and_what_it_does_not_allow_is_
 
 
 @pytest.mark.parametrize("spec", ["self-consistency(n=6, conclude=8)", "self-consistency(n=6, quorum=0.5, conclude=8)"])
+@on_a_clock_of_its_own
 async def test_the_method_keeps_every_guarantee_but_that_of_concurrency(spec):
     def talk(cue):
         said = " ".join(f"Step {i} gives {i * 7}." for i in range(1 + cue.seed % 9))

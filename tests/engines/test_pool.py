@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from clocks import on_a_clock_of_its_own
 from thinkscale.budget import Budget
 from thinkscale.door import solve
 from thinkscale.draws import Flight
@@ -273,6 +274,7 @@ async def test_a_session_loses_nothing_when_a_replica_dies(words):
     assert taken(pool) == [0, 0]
 
 
+@on_a_clock_of_its_own
 async def test_what_failed_before_it_began_goes_to_another_replica_at_once():
     pool = Pool([Replica(REFUSED), Replica(REFUSED), Replica()])
     for prompt in "abcd":
@@ -280,6 +282,7 @@ async def test_what_failed_before_it_began_goes_to_another_replica_at_once():
         assert (len(done), failed) == (4, {})
 
 
+@on_a_clock_of_its_own
 async def test_a_replica_whose_draws_all_fail_alone_has_failed():
     class Alone(Replica):
         async def stream(self, request, abort=None):
@@ -329,6 +332,7 @@ async def test_a_replica_is_left_alone_after_two_failures_and_comes_back_by_a_tr
     assert sick.requests[-1].n == 2
 
 
+@on_a_clock_of_its_own
 async def test_a_trial_that_is_closed_leaves_room_for_the_next_one(clock):
     pool = Pool([Replica(REFUSED)])
     for _ in range(2):
@@ -342,6 +346,7 @@ async def test_a_trial_that_is_closed_leaves_room_for_the_next_one(clock):
     assert (taken(pool), only.health.trying) == ([0], False)
 
 
+@on_a_clock_of_its_own
 async def test_when_all_are_down_one_clear_error_is_raised_after_one_request_to_each():
     pool = Pool([Replica(REFUSED) for _ in range(3)])
     for i in range(4):
@@ -369,6 +374,7 @@ async def test_when_all_are_down_the_one_that_is_due_soonest_is_asked_first(cloc
     assert asked == [third, first, second]
 
 
+@on_a_clock_of_its_own
 async def test_who_waits_while_the_last_replica_goes_down_is_told_so():
     pool = Pool([Replica(REFUSED, words=1, width=1, pace=0.002)])
     tasks = [asyncio.create_task(answers(pool, asking(first=i))) for i in range(20)]
@@ -441,6 +447,7 @@ async def test_what_one_pool_is_refused_another_with_its_limits_sends_less_for()
     assert limits(plain) == limits(chat) == [4]
 
 
+@on_a_clock_of_its_own
 async def test_an_abort_wakes_draws_that_wait_for_a_place_and_they_cost_nothing():
     engine = Replica(width=1, pace=10.0)
     pool = Pool([engine])

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from clocks import on_a_clock_of_its_own
 from thinkscale.engines.limits import Limit
 from thinkscale.engines.routing import SLACK, Replica, Routing, Waiter
 from thinkscale.engines.scripted import Scripted
@@ -42,6 +43,7 @@ def test_a_replica_that_is_lost_moves_only_the_prompts_that_were_its_own(prompt,
     assert [r.number for r in before if r.number < n - 1] == [r.number for r in after]
 
 
+@on_a_clock_of_its_own
 async def test_who_waits_for_one_replica_alone_hears_that_it_fell_though_others_are_up():
     routing = routing_of(1, 1)
     first, second = [await routing.turn(waiter(routing, order=[r])) for r in routing.replicas]

@@ -2,6 +2,7 @@ import asyncio
 
 import pytest
 
+from clocks import on_a_clock_of_its_own
 from thinkscale.engines.protocol import Abort, Capability, Request, complete
 from thinkscale.engines.scripted import Cue, Line, Scripted
 from thinkscale.errors import EngineError
@@ -79,11 +80,12 @@ async def test_an_aborted_draw_keeps_what_it_said_and_the_others_go_on():
     assert (done[1].text, done[1].finish) == ("a b c d", Finish.eos)
 
 
+@on_a_clock_of_its_own
 async def test_a_pace_takes_its_time():
     loop = asyncio.get_running_loop()
     started = loop.time()
     await complete(Scripted([Line(says="a b c", pace=0.01)]), request())
-    assert 0.03 <= loop.time() - started < 0.3
+    assert loop.time() - started == pytest.approx(0.03)
 
 
 async def test_log_probabilities_come_only_when_they_are_asked_for():

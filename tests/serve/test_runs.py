@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from clocks import on_a_clock_of_its_own
 from thinkscale.budget import Budget
 from thinkscale.engines.scripted import Line, Scripted
 from thinkscale.errors import CapabilityError, EngineError, ServeError
@@ -174,6 +175,7 @@ async def test_places_are_the_same_after_ten_thousand_cancellations():
     assert (queue.free, queue.waiting) == (4, 0)
 
 
+@on_a_clock_of_its_own
 async def test_draining_lets_in_nobody_and_ends_what_is_not_done_in_time():
     runs = Runs()
     async with runs.wanted(order()) as done, runs.wanted(order(slow())) as late:

@@ -9,6 +9,7 @@ from contextlib import aclosing
 
 import pytest
 
+from clocks import on_a_clock_of_its_own
 from thinkscale.budget import Budget
 from thinkscale.desk import Desk
 from thinkscale.door import solve
@@ -181,6 +182,7 @@ async def test_leaving_a_stream_closes_the_engine_s_and_is_no_error(collected):
     assert (span.attributes["thinkscale.cancelled"], span.attributes["thinkscale.draws.unfinished"]) == (True, 1)
 
 
+@on_a_clock_of_its_own
 async def test_a_run_that_is_cancelled_ends_its_span(collected):
     provider, finished = collected
     on = spans_of(provider)
