@@ -64,6 +64,8 @@ class Served:
     n: int = 1
     written: list[int] = field(default_factory=list)
     """Tokens per choice in the events that were wholly written."""
+    said: float = 0.0
+    """When the last of them was."""
     fault: str = ""
     lossy: bool = False
     """Whether some of what was written may not have been readable at the other end."""
@@ -73,6 +75,7 @@ class Served:
 
     def count(self, events: Iterable[Event]) -> None:
         """Note what was written."""
+        self.said = time.monotonic()
         for event in events:
             self.written[event.index] += event.tokens
 
@@ -85,6 +88,7 @@ class Mock:
         says: the tokens of a choice by its seed; choice i of a request has the seed of the request plus i.
         thinks: tokens of thinking before them, in the field `reasoning`.
         delay: seconds before the first byte.
+        go: what the first byte waits for.
         pace: seconds between one token of every choice and the next; 0 writes the whole reply at once.
         most: largest `n` it takes.
         kept: how many requests it remembers.
@@ -94,6 +98,7 @@ class Mock:
     thinks: Tokens = ()
     reasoning: str = "reasoning_content"
     delay: float = 0.0
+    go: asyncio.Event | None = None
     pace: float = 0.0
     most: int | None = None
     beyond: Beyond = Beyond.refuses
@@ -162,6 +167,8 @@ class Mock:
         """Answer as asked."""
         if self.delay:
             await asyncio.sleep(self.delay)
+        if self.go:
+            await self.go.wait()
         n = self.granted(served.body)
         if n is None:
             return failure(400, f"`n` must be at most {self.most}")
@@ -284,8 +291,8 @@ async def serving(mock: M, port: int = 0) -> AsyncIterator[M]:
         await runner.cleanup()
 
 
-async def until(met: Callable[[], bool], seconds: float = 2.0) -> bool:
-    """Wait until a condition is met; whether it was in time."""
+async def until(met: Callable[[], bool], seconds: float = 30.0) -> bool:
+    """Wait until a condition is met; whether it was before so many seconds, far more than it should take, were over."""
     end = time.monotonic() + seconds
     while not met():
         if time.monotonic() > end:
