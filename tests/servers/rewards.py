@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import count
+from socket import create_server, socket
 
 import orjson
 from aiohttp import web
@@ -32,6 +33,7 @@ class RewardServer:
         tokenwise: whether `/pooling` gives a row for every token instead of for every mark.
         most: longest text that fits, in characters; a request with a longer one is refused as a whole.
         failures: statuses of the next requests for rewards, before anything is looked at.
+        go: what replies wait for.
     """
 
     serves: tuple[str, ...] = ("/classify",)
@@ -44,7 +46,7 @@ class RewardServer:
     most: int = 10_000
     failures: list[int] = field(default_factory=list)
     garbles: object = None
-    delay: float = 0.0
+    go: asyncio.Event | None = None
     seen: list[tuple[str, dict]] = field(default_factory=list)
     """Path and body of every request but those for the list of models and for tokens."""
     tokenized: list[dict] = field(default_factory=list)
@@ -87,7 +89,8 @@ class RewardServer:
         body = orjson.loads(await request.read())
         self.seen.append((request.path, body))
         try:
-            await asyncio.sleep(self.delay)
+            if self.go:
+                await self.go.wait()
         except asyncio.CancelledError:
             self.left += 1
             raise
@@ -214,12 +217,17 @@ class RewardServer:
 
 
 @asynccontextmanager
-async def judging(server: RewardServer, port: int = 0) -> AsyncIterator[RewardServer]:
-    """Run a server in this event loop on the loopback address; its address is `server.url`."""
+async def judging(server: RewardServer, place: socket | None = None) -> AsyncIterator[RewardServer]:
+    """Run a server in this event loop on the loopback address; its address is `server.url`.
+
+    Args:
+        server: what it does.
+        place: a socket that listens already, and goes on doing so when the server has ended.
+    """
     runner = web.AppRunner(server.app(), handler_cancellation=True, access_log=None, shutdown_timeout=0.2)
     await runner.setup()
     try:
-        await web.TCPSite(runner, "127.0.0.1", port).start()
+        await web.SockSite(runner, place.dup() if place else create_server(("127.0.0.1", 0))).start()
         server.url = f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
         yield server
     finally:
