@@ -11,6 +11,7 @@ import warnings
 
 import pytest
 
+from servers.mock import until
 from thinkscale.answers import worker as module
 from thinkscale.answers.worker import MAX_CHARACTERS, Worker, shared
 
@@ -94,15 +95,30 @@ async def test_a_child_that_dies_is_replaced():
     await worker.aclose()
 
 
-async def test_a_cancelled_question_does_not_shift_the_replies():
-    worker = Worker()
-    assert await worker([EQUAL]) == [True]
-    task = asyncio.create_task(worker([(r"$\sin^2(x)+\cos^2(x)$", "$1$")]))
-    await asyncio.sleep(0.002)
+async def test_a_cancelled_question_does_not_shift_the_replies(monkeypatch: pytest.MonkeyPatch, tmp_path):
+    asked, gone = tmp_path / "asked", tmp_path / "gone"
+    program = tmp_path / "held.py"
+    program.write_text(
+        "import json, pathlib, sys, time\n"
+        "print('{\"ready\": true}', flush=True)\n"
+        "for line in sys.stdin:\n"
+        "    a, b = json.loads(line)\n"
+        f"    while a == 'held' and not pathlib.Path({str(gone)!r}).exists():\n"
+        f"        pathlib.Path({str(asked)!r}).touch()\n"
+        "        time.sleep(0.001)\n"
+        "    print(json.dumps({'equal': a == b}), flush=True)\n"
+    )
+    monkeypatch.setattr(module, "_PROGRAM", str(program))
+    worker = Worker(seconds=60)
+    task = asyncio.create_task(worker([("held", "held")]))
+    assert await until(asked.exists)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert await worker([DIFFERENT, EQUAL]) == [False, True]
+    pid = worker.pid
+    gone.touch()
+    assert await worker([("a", "b"), ("a", "a")]) == [False, True]
+    assert worker.pid == pid
     await worker.aclose()
 
 

@@ -26,7 +26,7 @@ from thinkscale.serve.server import Server
 from thinkscale.settings import Profile
 
 MAIN = "from thinkscale.cli import main; main()"
-STARTING = 30.0
+STARTING = 120.0
 """Seconds that a process may take to listen on a busy machine."""
 
 
@@ -117,25 +117,27 @@ async def launched(upstream: str, home: Path, *flags: str, **environment: str) -
         environment: variables beside those of this process, of which OpenTelemetry's are left out.
     """
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
     log = home / "serve.log"
-    command = (sys.executable, "-c", MAIN, "serve", "--upstream", upstream, "--port", str(port), *flags)
-    with log.open("wb") as told:
+    with socket.socket() as held, log.open("wb") as told:
+        # As long as somebody has the port without listening, nobody but the gateway gets it.
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        held.bind(("127.0.0.1", 0))
+        port = held.getsockname()[1]
+        command = (sys.executable, "-c", MAIN, "serve", "--upstream", upstream, "--port", str(port), *flags)
         process = await asyncio.create_subprocess_exec(
             *command,
             stderr=told,
             stdin=asyncio.subprocess.DEVNULL,
             env=inherited | environment | {"THINKSCALE_HOME": str(home)},
         )
-    try:
-        url = f"http://127.0.0.1:{port}"
-        await _ready(url, process, log)
-        yield Process(url=f"{url}/v1", process=process, log=log)
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
+        try:
+            url = f"http://127.0.0.1:{port}"
+            await _ready(url, process, log)
+            yield Process(url=f"{url}/v1", process=process, log=log)
+        finally:
+            if process.returncode is None:
+                process.kill()
+            await process.wait()
 
 
 async def _ready(url: str, process: asyncio.subprocess.Process, log: Path) -> None:
