@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 import traceback
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
 from pathlib import Path
 
@@ -282,6 +283,19 @@ def test_processes_that_write_at_once_lose_nothing(path):
     assert [len(store.pool(run.id)) for run in store.runs()] == [40] * 3
     assert {run.status for run in store.runs()} == {"done"}
     store.close()
+
+
+def test_a_store_that_another_process_is_making_is_waited_for(tmp_path):
+    path = tmp_path / "runs.db"
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with ThreadPoolExecutor(1) as elsewhere:
+        opening = elsewhere.submit(Store, path)
+        assert not wait([opening], timeout=0.1).done
+        other.execute("COMMIT")
+        assert opening.result().trouble is None
+    opening.result().close()
+    other.close()
 
 
 VICTIM = """

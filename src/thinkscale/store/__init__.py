@@ -10,6 +10,7 @@ import asyncio
 import json
 import math
 import sqlite3
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
@@ -22,6 +23,8 @@ from thinkscale.errors import StoreError
 from thinkscale.types import Answer, Finish, Logprobs, Message, Origin, Problem, Score, Segment, Trace
 
 SCHEMA = 2
+PATIENCE = 10.0
+"""Most seconds to wait for another process that has the file."""
 _RECALLED_AT_ONCE = 500
 """Keys per query, below SQLite's limit on parameters."""
 
@@ -192,7 +195,7 @@ class Store:
         try:
             if path != ":memory:":
                 self.path.parent.mkdir(parents=True, exist_ok=True)
-            db = sqlite3.connect(path, timeout=10.0, isolation_level="IMMEDIATE", check_same_thread=False)
+            db = sqlite3.connect(path, timeout=PATIENCE, isolation_level="IMMEDIATE", check_same_thread=False)
         except (OSError, sqlite3.Error) as error:
             self.trouble = _unwritable(path, error)
             return prepared(sqlite3.connect(":memory:"))
@@ -293,12 +296,25 @@ def prepared(db: sqlite3.Connection) -> sqlite3.Connection:
     tables = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     if (tables or version) and "runs" not in tables:
         raise sqlite3.DatabaseError("the database of another program")
-    db.execute("PRAGMA journal_mode = WAL")
+    _log_ahead(db)
     db.execute("PRAGMA synchronous = NORMAL")
     db.execute("PRAGMA foreign_keys = ON")
     if version < SCHEMA:
         db.executescript(files(__name__).joinpath("schema.sql").read_text() + f"PRAGMA user_version = {SCHEMA};")
     return db
+
+
+def _log_ahead(db: sqlite3.Connection) -> None:
+    """Turn on the write-ahead log. SQLite does not wait for this while another process opens the file as well."""
+    given_up = time.monotonic() + PATIENCE
+    while True:
+        try:
+            db.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > given_up:
+                raise
+            time.sleep(0.002)
 
 
 def _readonly(path: str) -> sqlite3.Connection | None:
