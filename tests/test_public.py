@@ -13,7 +13,7 @@ def imported(code, *names):
     """Which of the modules are loaded after some code has run in a fresh interpreter."""
     show = f"import sys; print(*(m for m in {names!r} if m in sys.modules), file=sys.stderr)"
     script = f"{code}\n{show}"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=True)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=True)
     return set(done.stderr.split())
 
 

@@ -145,7 +145,7 @@ async def test_hostile_formulas_are_survived():
 def test_the_child_ends_when_its_input_does():
     lines = json.dumps(list(EQUAL)) + "\n"
     done = subprocess.run(
-        [sys.executable, "-P", module._PROGRAM], input=lines, capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-P", module._PROGRAM], input=lines, capture_output=True, text=True, timeout=120, check=True
     )
     assert done.stdout.splitlines() == ['{"ready": true}', '{"equal": true}']
 

@@ -76,7 +76,7 @@ def test_quiet_prints_the_answer_and_nothing_else(cli):
 
 def test_the_question_may_come_from_standard_input():
     with process("ask", "-", "--model", "tabular", "-q", "-m", "single", stdin=subprocess.PIPE) as asked:
-        out, err = asked.communicate("What is 2 + 2?\n", timeout=30)
+        out, err = asked.communicate("What is 2 + 2?\n", timeout=120)
     assert (asked.returncode, out, err) == (0, "4\n", "")
 
 
@@ -145,7 +145,7 @@ def test_a_bad_settings_file_or_variable_is_one_sentence(cli, tmp_path, monkeypa
 def test_input_that_is_no_text_is_one_sentence():
     command = [sys.executable, "-c", "from thinkscale.cli import main; main()", "ask", "-", "--model", "tabular"]
     environment = {**os.environ, "PYTHONIOENCODING": "utf-8:strict"}
-    asked = subprocess.run(command, input=b"\xff\xfe", capture_output=True, env=environment, timeout=30, check=False)
+    asked = subprocess.run(command, input=b"\xff\xfe", capture_output=True, env=environment, timeout=120, check=False)
     assert asked.returncode == 2
     assert asked.stderr.startswith(b"error: ")
     assert asked.stderr.count(b"\n") == 1
@@ -155,7 +155,7 @@ def test_a_terminal_without_our_letters_gets_others(tmp_path):
     environment = {**os.environ, "PYTHONIOENCODING": "ascii:strict", "PYTHONUTF8": "0"}
     for arguments in (ASK, ("show",), ("list", "runs")):
         with process(*arguments, env=environment) as asked:
-            out, err = asked.communicate(timeout=30)
+            out, err = asked.communicate(timeout=120)
         assert (asked.returncode, err) == (0, "")
         assert out
 
@@ -284,7 +284,7 @@ def test_an_interrupt_exits_with_130_keeps_what_was_drawn_and_shows_no_traceback
     with subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as asked:
         assert asked.stdout.readline() == "ready\n"
         asked.send_signal(signal.SIGINT)
-        out, err = asked.communicate(timeout=20)
+        out, err = asked.communicate(timeout=120)
     assert asked.returncode == 130
     assert "Traceback" not in err
     assert "interrupted: what was drawn is kept" in err
@@ -295,7 +295,7 @@ def test_a_reader_that_goes_away_is_no_traceback():
     with process(*ASK, "--json") as asked:
         asked.stdout.close()
         err = asked.stderr.read()
-        asked.wait(timeout=30)
+        asked.wait(timeout=120)
     assert "Traceback" not in err
 
 

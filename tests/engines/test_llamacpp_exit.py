@@ -30,5 +30,5 @@ def test_a_forgotten_engine_does_not_hang_the_interpreter(monkeypatch):
         "asyncio.run(main())\n"
         "print('bye')\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "bye\n", "")

@@ -244,7 +244,7 @@ def test_an_exporter_that_nobody_has_is_named():
 def process(script, **environment):
     clean = {k: v for k, v in os.environ.items() if not k.startswith("OTEL_")}
     return subprocess.run(
-        [sys.executable, "-c", script], env=clean | environment, text=True, capture_output=True, timeout=60, check=True
+        [sys.executable, "-c", script], env=clean | environment, text=True, capture_output=True, timeout=120, check=True
     )
 
 
