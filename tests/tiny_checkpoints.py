@@ -1,8 +1,9 @@
 """Models of a few thousand random weights, saved as the `transformers` library saves them."""
 
 import torch
+import transformers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import LlamaConfig, PreTrainedTokenizerFast
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
@@ -29,15 +30,15 @@ def tokenizer(alphabet=None, template=CHATML):
     return found
 
 
-def save(folder, model_class, *, words=None, labels=None, seed=0, **fields):
-    """A Llama of two layers with random weights and its tokenizer in `folder`."""
+def save(folder, model_class, *, words=None, labels=None, seed=0, config="LlamaConfig", **fields):
+    """A model of two layers with random weights and its tokenizer in `folder`: a Llama, or what `config` names."""
     words = words or tokenizer(PLAIN)
     torch.manual_seed(seed)
-    config = LlamaConfig(
+    known = getattr(transformers, config)(
         vocab_size=len(words) + 3,
         hidden_size=32,
         intermediate_size=48,
-        num_hidden_layers=2,
+        num_hidden_layers=fields.pop("num_hidden_layers", 2),
         num_attention_heads=4,
         num_key_value_heads=2,
         max_position_embeddings=512,
@@ -48,6 +49,7 @@ def save(folder, model_class, *, words=None, labels=None, seed=0, **fields):
         **({"num_labels": labels} if labels else {}),
         **fields,
     )
-    model_class(config).save_pretrained(folder)
+    made = AutoModelForCausalLM.from_config(known) if model_class is None else model_class(known)
+    made.save_pretrained(folder)
     words.save_pretrained(folder)
     return folder

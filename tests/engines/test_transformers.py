@@ -429,6 +429,55 @@ async def test_hooks_are_called_away_from_the_event_loop(engine):
     assert set(threads) == {engine._worker._thread}
 
 
+MIXED = {
+    "Gemma3TextConfig": {
+        "head_dim": 8,
+        "sliding_window": 16,
+        "layer_types": ["sliding_attention", "full_attention"] * 2,
+    },
+    "Qwen3NextConfig": {
+        "head_dim": 8,
+        "linear_num_value_heads": 4,
+        "linear_num_key_heads": 2,
+        "linear_key_head_dim": 8,
+        "linear_value_head_dim": 8,
+        "num_experts": 4,
+        "num_experts_per_tok": 2,
+        "moe_intermediate_size": 16,
+        "shared_expert_intermediate_size": 16,
+        "layer_types": ["linear_attention", "full_attention"] * 2,
+    },
+    "JambaConfig": {
+        "attn_layer_period": 2,
+        "attn_layer_offset": 1,
+        "num_experts": 2,
+        "mamba_d_state": 8,
+        "mamba_dt_rank": 4,
+    },
+    "BambaConfig": {
+        "attn_layer_indices": [1, 3],
+        "mamba_n_heads": 8,
+        "mamba_d_head": 8,
+        "mamba_d_state": 8,
+        "mamba_chunk_size": 16,
+    },
+}
+
+
+@pytest.mark.parametrize("name", list(MIXED))
+async def test_windows_and_recurrent_states_give_what_one_plain_pass_gives(name, tmp_path, monkeypatch):
+    made = tiny.save(tmp_path, None, config=name, num_hidden_layers=4, **MIXED[name])
+    engine = Transformers(model=made, device="cpu", slots=2)
+    monkeypatch.setattr(generation, "PIECE", 7)
+    request = ask("the quick brown fox " * 5, sampling=replace(GREEDY, min_tokens=20, logprobs=0), seeds=(1, 2, 3))
+    prompt = runtime(engine).prompts.encode(request)
+    for draw in await complete(engine, request):
+        own = direct(engine, [*prompt, *draw.token_ids]).log_softmax(1)[len(prompt) - 1 : -1]
+        expected = own.gather(1, torch.tensor(draw.token_ids)[:, None])[:, 0]
+        np.testing.assert_allclose(draw.logprobs.chosen, expected, atol=2e-3)
+    await engine.aclose()
+
+
 @pytest.fixture(scope="module")
 def weights():
     from thinkscale.engines.weights import default_weights

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 DEFAULT_TOKENS = 1024
 """Cap on a draw whose sampling sets none."""
 PIECE = 512
-"""Prompt tokens read in one pass, so that an abort is heard in a long prompt too."""
+"""Prompt tokens read in one pass where a model allows it, so that an abort is heard in a long prompt too."""
 
 
 @dataclass(slots=True, eq=False)
@@ -153,7 +153,8 @@ class Generation:
     def _read(self) -> None:
         """Read a piece of the prompt, and of the text to be scored."""
         start = len(self._prompt) + len(self._given) - len(self._text)
-        tokens = [self._text.popleft() for _ in range(min(PIECE, len(self._text)))]
+        most = len(self._text) if self._runtime.whole else PIECE
+        tokens = [self._text.popleft() for _ in range(min(most, len(self._text)))]
         # The logits that judge the given text are those from the prompt's last token on.
         wanted = min(len(tokens), start + len(tokens) - len(self._prompt) + 1) if self._given else 1
         about = self._about(range(self._job.request.n), start, reading=True)

@@ -58,7 +58,9 @@ class Runtime:
             ),
         )
         self.ends = ends_of(self.model.generation_config, self.model.config.get_text_config(), tokenizer)
-        self._keeps = "logits_to_keep" in inspect.signature(self.model.forward).parameters
+        self._takes = inspect.signature(self.model.forward).parameters
+        self.whole = bool(getattr(self.model, "_is_stateful", False))
+        """Whether a prompt has to be read in one pass: some recurrent layers begin anew whenever they read several."""
 
     def forward(
         self, tokens: Sequence[Sequence[int]], cache: Cache | None, keep: int, about: Pass
@@ -75,9 +77,12 @@ class Runtime:
             Logits, shape (rows, keep, vocabulary), float32, and the cache.
         """
         ids = torch.tensor(tokens, device=self.model.device)
-        narrowed = {"logits_to_keep": keep} if self._keeps else {}
+        places = torch.arange(about.start, about.start + ids.shape[1], device=ids.device)
+        # Not every model finds out by itself how much its cache holds.
+        wishes = {"logits_to_keep": keep, "position_ids": places.expand_as(ids)}
+        given = {name: wish for name, wish in wishes.items() if name in self._takes}
         with torch.inference_mode(), self.hooks.during(self.model, about):
-            found = self.model(input_ids=ids, past_key_values=cache, use_cache=True, **narrowed)
+            found = self.model(input_ids=ids, past_key_values=cache, use_cache=True, **given)
         if found.get("past_key_values") is None:
             raise ModelError("this model keeps no cache that draws could share: use another model")
         return found.logits[:, -keep:].float(), found.past_key_values
