@@ -478,6 +478,19 @@ async def test_windows_and_recurrent_states_give_what_one_plain_pass_gives(name,
     await engine.aclose()
 
 
+async def test_a_model_whose_cache_is_of_a_kind_of_its_own_is_refused(tmp_path):
+    fields = {
+        "head_dim": 8,
+        "num_local_experts": 2,
+        "block_size": 16,
+        "layer_types": ["linear_attention", "full_attention"],
+    }
+    made = tiny.save(tmp_path, None, config="MiniMaxConfig", **fields)
+    engine = Transformers(model=made, device="cpu")
+    assert "no cache that draws could share" in (await one(engine, ask(sampling=GREEDY))).error
+    await engine.aclose()
+
+
 @pytest.fixture(scope="module")
 def weights():
     from thinkscale.engines.weights import default_weights

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+from transformers import DynamicCache
 
 from thinkscale.engines.checkpoints import Checkpoint
 from thinkscale.engines.spelling import Speller
@@ -83,6 +84,7 @@ class Runtime:
         given = {name: wish for name, wish in wishes.items() if name in self._takes}
         with torch.inference_mode(), self.hooks.during(self.model, about):
             found = self.model(input_ids=ids, past_key_values=cache, use_cache=True, **given)
-        if found.get("past_key_values") is None:
+        # A cache of another kind may hold states that `reorder_cache` does not move.
+        if type(found.get("past_key_values")) is not DynamicCache:
             raise ModelError("this model keeps no cache that draws could share: use another model")
         return found.logits[:, -keep:].float(), found.past_key_values
