@@ -40,6 +40,9 @@ class Tokens:
             raise ModelError("the model has no fast tokenizer (`tokenizer.json`): convert its tokenizer first")
         self.vocab_size = vocab_size
         self.bos = -1 if tokenizer.bos_token_id is None else int(tokenizer.bos_token_id)
+        # Many tokenizers were saved with the lengths of their training.
+        backend.no_truncation()
+        backend.no_padding()
         self._backend, self._lock = backend, threading.Lock()
         added = backend.get_added_tokens_decoder()
         self._added: dict[int, str] = {i: token.content for i, token in added.items()}
