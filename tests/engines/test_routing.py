@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clocks import on_a_clock_of_its_own
-from thinkscale.engines.limits import Limit
+from thinkscale.engines.limits import Health, Limit
 from thinkscale.engines.routing import SLACK, Replica, Routing, Waiter
 from thinkscale.engines.scripted import Scripted
 from thinkscale.errors import EngineError
@@ -81,3 +81,15 @@ async def test_a_place_that_nobody_ahead_can_use_goes_to_the_next_who_can():
     assert not picky.done()
     routing.over(first)
     assert (await picky).replica is first.replica
+
+
+async def test_who_waits_gets_a_replica_when_its_rest_is_over_though_nothing_else_ends():
+    routing = routing_of(1, 1)
+    _, second = [await routing.turn(waiter(routing, order=[r])) for r in routing.replicas]
+    second.replica.health = Health(_rest=0.01)
+    waiting = asyncio.create_task(routing.turn(waiter(routing)))
+    await asyncio.sleep(0)
+    routing.fail(second.replica, GONE, final=True)
+    routing.over(second)
+    place = await asyncio.wait_for(waiting, 1)
+    assert (place.replica, place.trial) == (second.replica, True)

@@ -144,8 +144,9 @@ class Routing:
         """Count a failure, and leave the replica alone when it is one too many, or `final`."""
         now = monotonic()
         if replica.health.fail(failure, now, self.event(), final=final):
-            self._changed = True
-            log.warning("replica %d is left alone for %.0f s: %s", replica.number, replica.health.due - now, failure)
+            self._changed, rest = True, replica.health.due - now
+            log.warning("replica %d is left alone for %.0f s: %s", replica.number, rest, failure)
+            asyncio.get_running_loop().call_later(rest, self._admit)
 
     def over(self, place: Place) -> None:
         """Nothing more comes of a place: return what it still holds."""
