@@ -1,4 +1,5 @@
 import asyncio
+from time import monotonic
 
 import pytest
 from hypothesis import given
@@ -93,3 +94,15 @@ async def test_who_waits_gets_a_replica_when_its_rest_is_over_though_nothing_els
     routing.over(second)
     place = await asyncio.wait_for(waiting, 1)
     assert (place.replica, place.trial) == (second.replica, True)
+
+
+async def test_a_trial_that_is_refused_as_too_much_is_a_failure_and_halves_nothing():
+    routing = routing_of(64)
+    [replica] = routing.replicas
+    routing.fail(replica, GONE, final=True)
+    trial = await routing.turn(waiter(routing))
+    replica.health.due = 0.0
+    routing.judge(trial, EngineError("loading", retryable=True, status=503))
+    routing.over(trial)
+    assert replica.limit.places == 64
+    assert replica.health.due > monotonic()

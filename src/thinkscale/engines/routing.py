@@ -137,7 +137,8 @@ class Routing:
             return  # what was asked before it was left alone says nothing about now
         if failure is None or not failure.retryable:
             replica.health.succeed()
-        elif not (failure.overloaded and replica.limit.cut(place.cuts)):
+        # A trial is one draw: to refuse that is to fail, and says nothing about the limit.
+        elif not (failure.overloaded and replica.health.up and replica.limit.cut(place.cuts)):
             self.fail(replica, failure)
 
     def fail(self, replica: Replica, failure: EngineError, *, final: bool = False) -> None:
