@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from thinkscale.engines.http.engine import Http
 
 COUNT = "Count from 1 to 20, separated by commas."
+WORDS = "Write down twenty words that have nothing to do with each other, separated by commas."
 PUZZLE = "A train leaves at 9:40 and arrives at 13:05 with two stops of 8 minutes. How long does it move? Think first."
 SCHEMA = {"type": "object", "properties": {"zq7": {"const": 41}}, "required": ["zq7"], "additionalProperties": False}
 GRAMMAR = 'root ::= "zq7 zq7"'
@@ -93,10 +94,13 @@ async def _tried(look, engine: Http, whole: str) -> Finding:  # type: ignore[no-
     try:
         found: Finding = await look(engine, whole)
     except EngineError as error:
-        name = look.__name__.strip("_").replace("_", " ")
         if error.status is None and error.retryable:
             raise
-        return Finding(name, Verdict.refused, str(error))
+        name = look.__name__.strip("_").replace("_", "-")
+        capability = next((c for c in Capability if c == name), None)
+        # A server that is too busy to answer has not said no.
+        verdict = Verdict.unclear if error.retryable else Verdict.refused
+        return Finding(name.replace("-", " "), verdict, str(error), capability)
     return found
 
 
@@ -124,22 +128,24 @@ async def _say(
 
 async def _n(engine: Http, whole: str) -> Finding:
     endpoint = engine.endpoint
+    if endpoint.most == 1:
+        endpoint.most = None  # what a table or an earlier look says is no evidence
     request = Request(
         messages=(Message("user", COUNT),), sampling=Sampling(temperature=1.0, max_tokens=4), seeds=(1, 2, 3)
     )
-    draws = await complete(engine, request)
+    await complete(engine, request)
     most = "any number" if endpoint.most is None else f"up to {endpoint.most}"
-    if len(draws) == 3 and endpoint.most != 1:
+    if endpoint.shares and endpoint.most != 1:
         return Finding("n draws by one request", Verdict.verified, most)
     return Finding("n draws by one request", Verdict.ignored, "every draw is asked for by a request of its own")
 
 
 async def _seed(engine: Http, whole: str) -> Finding:
-    first, again, other = [
-        (await _say(engine, COUNT, temperature=1.5, seed=seed, max_tokens=24)).text for seed in (7, 7, 8)
+    one, two, *again = [
+        (await _say(engine, WORDS, temperature=1.5, seed=seed, max_tokens=24)).text for seed in (7, 8, 7, 8)
     ]
-    verdict = Verdict.verified if first == again != other else Verdict.ignored
-    if first == again == other:
+    verdict = Verdict.verified if again == [one, two] else Verdict.ignored
+    if {one} == {two, *again}:
         verdict = Verdict.unclear
     return Finding("seed", verdict, "", Capability.seed)
 
@@ -209,8 +215,10 @@ async def _min_tokens(engine: Http, whole: str) -> Finding:
 
 
 async def _logit_bias(engine: Http, whole: str) -> Finding:
-    one, two = [(await _say(engine, COUNT, max_tokens=3, logit_bias={token: 100.0})).text for token in (1000, 2000)]
-    verdict = Verdict.verified if one != two and not whole.startswith(one) else Verdict.ignored
+    one, two, *again = [
+        (await _say(engine, COUNT, max_tokens=3, logit_bias={token: 100.0})).text for token in (1000, 2000, 1000, 2000)
+    ]
+    verdict = Verdict.verified if again == [one, two] and two != one != whole[: len(one)] else Verdict.ignored
     return Finding("logit bias", verdict, "", Capability.logit_bias)
 
 
@@ -246,8 +254,11 @@ async def _thought(engine: Http, budget: int | None) -> int:
     told = await _say(engine, PUZZLE, max_tokens=256, thinking_budget=budget)
     if told.usage.reasoning_tokens is not None:
         return told.usage.reasoning_tokens
-    thought, _, answer = told.text.partition(engine.endpoint.think.close.strip())
-    return told.tokens * len(thought) // max(1, len(told.text)) if answer else 0
+    think = engine.endpoint.think
+    thought, closed, _ = told.text.partition(think.close.strip())
+    if closed:
+        return told.tokens * len(thought) // max(1, len(told.text))
+    return told.tokens if think.open.strip() and told.text.lstrip().startswith(think.open.strip()) else 0
 
 
 async def _end_of_thinking(engine: Http, whole: str) -> Finding:
@@ -301,7 +312,13 @@ async def _judge(engine: Http, path: str, body: Mapping[str, object]) -> Finding
         if error.status in (404, 405, 501):
             return Finding(name, Verdict.absent)
         return Finding(name, Verdict.refused, str(error))
-    return Finding(name, Verdict.verified if any(c.isdigit() for c in str(told)) else Verdict.unclear)
+    return Finding(name, Verdict.verified if _scores(told) else Verdict.unclear)
+
+
+def _scores(told: object) -> bool:
+    """Whether a reply holds a number with a fraction: counts, times and codes are whole."""
+    inner = told.values() if isinstance(told, Mapping) else told if isinstance(told, list) else ()
+    return isinstance(told, float) or any(map(_scores, inner))
 
 
 def capabilities_of(findings: Sequence[Finding], claimed: frozenset[Capability]) -> frozenset[Capability]:
