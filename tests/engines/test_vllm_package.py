@@ -12,7 +12,7 @@ import pytest
 from thinkscale.engines.protocol import Abort, Capability, Request, complete
 from thinkscale.engines.vllm import Vllm, engine
 from thinkscale.engines.vllm.asking import Tokens, sampling_settings
-from thinkscale.engines.vllm.host import Started, failure_of, sampling_params
+from thinkscale.engines.vllm.host import Started, failure_of, sampling_params, start
 from thinkscale.errors import CapabilityError, ContextError, EngineError, ModelError
 from thinkscale.testing import check_engine
 from thinkscale.types import Finish, LogprobSpace, Message, Sampling
@@ -185,6 +185,30 @@ def core(engine):
 
 async def test_it_passes_the_conformance_suite(vllm):
     await check_engine(vllm, prompt=" one two three")
+
+
+async def test_a_start_that_is_given_up_ends_vllms_processes(monkeypatch):
+    from vllm.engine import arg_utils
+    from vllm.v1.engine.async_llm import AsyncLLM
+
+    asked, ended = asyncio.Event(), []
+
+    class Starting:
+        async def get_supported_tasks(self):
+            asked.set()
+            await asyncio.Event().wait()
+
+        def shutdown(self):
+            ended.append(True)
+
+    monkeypatch.setattr(arg_utils, "AsyncEngineArgs", lambda **_: None)
+    monkeypatch.setattr(AsyncLLM, "from_engine_args", lambda _: Starting())
+    starting = asyncio.create_task(start({"model": "toy"}))
+    await asked.wait()
+    starting.cancel()
+    await asyncio.wait({starting})
+    assert starting.cancelled()
+    assert ended == [True]
 
 
 async def test_what_is_known_once_it_is_open(vllm):

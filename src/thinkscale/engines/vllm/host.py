@@ -127,9 +127,12 @@ async def start(settings: Mapping[str, object]) -> Started:
             slots=config.scheduler_config.max_num_seqs,
             think=think_format_for(*tokens.template),
         )
-    except Exception as error:
+    except BaseException as error:
+        # Whoever waits may have left meanwhile, and the processes and their memory would stay.
         if runtime is not None:
             runtime.shutdown()
+        if not isinstance(error, Exception):
+            raise
         raise ModelError(
             f"vLLM cannot run `{settings['model']}`: {error}; its log on standard error says more"
         ) from error
