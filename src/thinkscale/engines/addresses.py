@@ -30,7 +30,7 @@ def url_of(base_url: str) -> URL:
 
 def bare(address: str) -> str:
     """An address, or what was meant as one, without credentials and query."""
-    return re.sub(r"//.*@", "//", address.partition("?")[0])
+    return re.sub(r"^(\w+:?/+)?.*@", r"\1", address.partition("?")[0])
 
 
 def sendable(key: str | None) -> str | None:

@@ -11,13 +11,15 @@ from pathlib import Path
 from typing import cast
 
 from thinkscale.engines.protocol import Engine
-from thinkscale.errors import ModelError, SettingsError
+from thinkscale.errors import ModelError, SettingsError, SpecError
 from thinkscale.registry import Call, call_of, lookup, names, nearest
 
 EMBEDDED = "embedded"
 MAIN = "main"
 SERVERS = ("http", "http-reward")
 """Engines that ask a server."""
+_ADDRESS = re.compile(r"\w+://|https?:?/")
+"""What is meant as one: of what is none, the refusal shows no credentials."""
 _ROLE = re.compile(r"([a-z][a-z0-9_-]*)=(.+)", re.DOTALL)
 
 
@@ -41,7 +43,7 @@ def engine_for(model: str, base_url: str = "", concurrency: int | None = None) -
     if len(parts) > 1:
         replicas = [engine_for(part, base_url, concurrency) for part in parts]
         return cast(Engine, lookup("engine", "pool")(replicas))
-    if re.match(r"https?://", model):
+    if _ADDRESS.match(model):
         address, _, name = model.partition("#")
         return _server(concurrency, base_url=address, model=name or None)
     if model.startswith("replay:"):
@@ -52,7 +54,7 @@ def engine_for(model: str, base_url: str = "", concurrency: int | None = None) -
         return cast(Engine, lookup("engine", "llamacpp")(model=None if model == EMBEDDED else model))
     known = names("engine")
     if "(" in model or model in known:
-        return _built(call_of(model), concurrency)
+        return _built(_read(model), concurrency)
     if base_url or os.environ.get("OPENAI_BASE_URL") or (os.environ.get("OPENAI_API_KEY") and "/" not in model):
         return _server(concurrency, base_url=base_url or None, model=model)
     if "/" in model:
@@ -108,6 +110,15 @@ def _server(concurrency: int | None, **options: object) -> Engine:
     return cast(Engine, lookup("engine", "http")(**options, **bound))
 
 
+def _read(spec: str) -> Call:
+    """The parts of an engine's spec; an error shows only its name, because a key may be in it."""
+    try:
+        return call_of(spec)
+    except SpecError as error:
+        told = str(error).replace(spec.strip(), f"{spec.partition('(')[0]}(…)")
+        raise SpecError(re.sub(r" after `.*", "", told, flags=re.DOTALL)) from None
+
+
 def _built(call: Call, concurrency: int | None) -> Engine:
     """An engine from its spec; values are those of the spec grammar."""
     cls = lookup("engine", call.name)
@@ -120,7 +131,7 @@ def _built(call: Call, concurrency: int | None) -> Engine:
         options.setdefault("concurrency", concurrency)
     try:
         return cast(Engine, cls(**options))
-    except (TypeError, ValueError) as error:
+    except (AttributeError, TypeError, ValueError) as error:
         raise SettingsError(f"the engine `{call.name}` cannot be made: {error}") from error
 
 
