@@ -370,6 +370,17 @@ async def test_of_a_file_of_several_sources_one_is_chosen(tmp_path):
     assert [c.text for c in await complete(Replay(path, model="b", run="2"), request("x"))] == ["b2"]
 
 
+@pytest.mark.parametrize("run", [2, "2"])
+async def test_a_run_with_a_number_for_a_name_is_chosen_as_it_is_listed(tmp_path, run):
+    path = written(tmp_path, *({"question": "x", "run": r, "samples": [{"text": f"{r}"}]} for r in (1, 2)))
+    assert [c.text for c in await complete(Replay(path, run=run), request("x"))] == ["2"]
+
+
+async def test_an_empty_stop_string_stops_nothing():
+    [found] = await complete(replay("It is 4."), request(sampling=Sampling(stop=("",))))
+    assert found.text == "It is 4."
+
+
 @pytest.mark.parametrize(
     ("lines", "says"),
     [

@@ -186,7 +186,7 @@ def _misfit(sample: Completion, sampling: Sampling) -> str | None:
     live = [f"`{name}`" for name in _LIVE if getattr(sampling, name)]
     if live:
         return f"was recorded without {', '.join(live)}: leave that out or choose a live model"
-    stops = [s for s in sampling.stop if s in sample.text]
+    stops = [s for s in sampling.stop if s and s in sample.text]
     if stops:
         return f"goes on past the stop string {stops[0]!r}: leave that out or choose a live model"
     if sampling.logprobs is not None and sample.logprobs and sample.logprobs.space is not sampling.logprob_space:
@@ -287,7 +287,7 @@ def _sources(rows: Sequence[Row], keys: Mapping[str, str]) -> list[tuple[tuple[s
 
 
 def _is(row: Mapping[str, object], wanted: Mapping[str, str]) -> bool:
-    return all(not value or row.get(key) == value for key, value in wanted.items())
+    return all(not value or str(row.get(key)) == str(value) for key, value in wanted.items())
 
 
 def _recording(row: Mapping[str, object]) -> Recording:
