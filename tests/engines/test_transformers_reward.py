@@ -131,6 +131,21 @@ async def test_a_head_without_a_padding_token_reads_texts_of_all_lengths(folders
     await engine.aclose()
 
 
+async def test_a_head_of_several_labels_is_not_read_as_one_number(tmp_path):
+    engine = TransformersReward(model=tiny.save(tmp_path, HEADS["outcome"], labels=2), device="cpu")
+    with pytest.raises(ModelError, match="2 labels"):
+        await engine.open()
+    await engine.aclose()
+
+
+@pytest.mark.parametrize("shape", ["outcome", "qwen-prm"])
+async def test_a_model_without_the_head_is_not_given_a_random_one(shape, folders):
+    engine = TransformersReward(model=folders["math-shepherd"], shape=shape, device="cpu")
+    with pytest.raises(ModelError, match=r"has no `score\."):
+        await engine.open()
+    await engine.aclose()
+
+
 async def test_a_session_gets_one_reward_per_step(folders):
     engine = TransformersReward(model=folders["qwen-prm"], device="cpu")
     session = Session(engine, Ledger(Budget()), Desk(seed=1), kind=AnswerKind.math)

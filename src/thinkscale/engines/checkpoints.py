@@ -30,8 +30,8 @@ _READ = ("*.json", "*.jinja", "*.safetensors", "*.model", "*.txt", "*.py")
 class Loads(Protocol):
     """An `Auto…` class of transformers."""
 
-    def from_pretrained(self, folder: str, **settings: object) -> PreTrainedModel:
-        """Load what is in a folder."""
+    def from_pretrained(self, folder: str, **settings: object) -> tuple[PreTrainedModel, Mapping[str, set[str]]]:
+        """Load what is in a folder, and with `output_loading_info` tell what was not there."""
         ...
 
 
@@ -77,7 +77,7 @@ class Checkpoint:
             trust_remote_code: run Python code that comes with the checkpoint.
 
         Raises:
-            ModelError: the extra is not installed, or the weights cannot be loaded.
+            ModelError: the extra is not installed, the weights cannot be loaded, or some that it takes are not there.
         """
         import torch  # noqa: PLC0415 — an extra
 
@@ -88,12 +88,23 @@ class Checkpoint:
         place = device or ("cuda" if torch.cuda.is_available() else "cpu")
         auto: Loads = getattr(transformers, loader)
         try:
-            model = auto.from_pretrained(
-                str(self.folder), dtype=kind, trust_remote_code=trust_remote_code, **self._gguf()
+            model, told = auto.from_pretrained(
+                str(self.folder),
+                dtype=kind,
+                trust_remote_code=trust_remote_code,
+                output_loading_info=True,
+                **self._gguf(),
             )
-            return model.to(place).eval().requires_grad_(False)
+            ready = model.to(place).eval().requires_grad_(False)
         except Exception as error:
             raise ModelError(f"`{self.name}` cannot be loaded by transformers: {_first_line(error)}") from error
+        if missing := sorted(told["missing_keys"]):
+            # The library would go on with random numbers in their place.
+            raise ModelError(
+                f"`{self.name}` has no `{missing[0]}`, one of {len(missing)} weights that `{loader}` wants and misses:"
+                " choose a model of that kind"
+            )
+        return ready
 
     def _gguf(self) -> Mapping[str, str]:
         return {"gguf_file": self.gguf} if self.gguf else {}

@@ -66,6 +66,11 @@ class Reader:
         # A checkpoint's own code registers its classes under the plain `AutoModel`.
         loader = "AutoModel" if trust_remote_code and shape.verdict is Verdict.label else _LOADERS[shape.verdict]
         self._model = checkpoint.load(loader, dtype=dtype, device=device, trust_remote_code=trust_remote_code)
+        if shape.verdict is Verdict.score and self._model.config.num_labels != 1:
+            raise ModelError(
+                f"the head of `{self._name}` has {self._model.config.num_labels} labels and its `shape` reads one"
+                " number: choose a model with one label"
+            )
         self._words = [self._last(word) for word in (shape.bad, shape.good)] if shape.verdict is Verdict.word else []
         self._mark = self._last(shape.mark) if shape.mark else -1
 
