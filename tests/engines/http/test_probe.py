@@ -180,3 +180,21 @@ async def test_a_reply_without_a_score_is_no_judgement(reply, verdict):
         await engine.open()
         assert (await probing._judge(engine, "classify", {"input": "1 + 1 = 2"})).verdict is verdict
         await engine.aclose()
+
+
+@pytest.mark.parametrize(("tokens", "verdict"), [((" 4", ",", " 5"), "verified"), ((" 7", ",", " 8"), "ignored")])
+async def test_log_probabilities_of_other_words_are_no_likelihood(tokens, verdict):
+    class Scoring(Mock):
+        def app(self):
+            app = super().app()
+            app.router.add_post("/v1/completions", self._scored)
+            return app
+
+        async def _scored(self, _):
+            told = {"tokens": tokens, "token_logprobs": [-1.0] * len(tokens)}
+            return web.json_response({"choices": [{"index": 0, "text": "".join(tokens), "logprobs": told}]})
+
+        async def _models(self, _):
+            return web.json_response({"data": [{"id": "m", "owned_by": "vllm"}]})
+
+    assert (await looked(Scoring(), probing._likelihood, api="completions")).verdict == verdict

@@ -191,7 +191,10 @@ async def _likelihood(engine: Http, whole: str) -> Finding:
     if engine.api != "completions":
         return Finding(name, Verdict.absent, "ask through `api=completions`", Capability.likelihood)
     told = await _say(engine, "1, 2, 3,", continuation=" 4, 5", max_tokens=1, logprobs=0)
-    seen = told.logprobs is not None and len(told.logprobs.chosen) >= 2
+    signals = told.logprobs
+    spelled = "".join(signals.texts).replace(" ", "") if signals else ""
+    # Of a server that writes on instead, they would be of other words.
+    seen = signals is not None and len(signals.chosen) >= 2 and (not spelled or spelled.endswith("4,5"))
     return Finding(name, Verdict.verified if seen else Verdict.ignored, "", Capability.likelihood)
 
 
@@ -266,6 +269,8 @@ async def _end_of_thinking(engine: Http, whole: str) -> Finding:
     try:
         await engine.transport.post("chat/completions/control", {"id": "chatcmpl-none", "action": "reasoning_end"})
     except EngineError as error:
+        if error.status is None:
+            raise
         if error.status in (404, 405, 501) and "no such endpoint" in str(error):
             return Finding(name, Verdict.absent)
         return Finding(name, Verdict.accepted, "there is an endpoint for it")
