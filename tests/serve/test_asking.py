@@ -287,6 +287,32 @@ def test_what_a_completion_cannot_be_here_is_refused(body, param):
     assert refused(Api.completions, {"model": "m", "prompt": "Hi", **body}).param == param
 
 
+STRANGERS = [
+    (Api.chat, "max_output_tokens", "max_completion_tokens"),
+    (Api.chat, "n_predict", "max_completion_tokens"),
+    (Api.chat, "prompt", "messages"),
+    (Api.chat, "n_cmpl", "n"),
+    (Api.completions, "n_predict", "max_tokens"),
+    (Api.completions, "messages", "prompt"),
+    (Api.responses, "max_tokens", "max_output_tokens"),
+    (Api.responses, "max_completion_tokens", "max_output_tokens"),
+    (Api.responses, "messages", "input"),
+    (Api.responses, "response_format", "text.format"),
+]
+
+
+@pytest.mark.parametrize(("api", "name", "instead"), STRANGERS)
+def test_no_field_gets_past_what_was_reserved_by_another_name(api, name, instead):
+    body = {
+        "model": "m",
+        **{Api.chat: {"messages": HELLO}, Api.completions: {"prompt": "Hi"}}.get(api, {"input": "Hi"}),
+    }
+    error = refused(api, {**body, name: 100})
+    assert error.param == name
+    assert f"Use '{instead}' instead" in str(error)
+    assert asked(api, {**body, name: None}, {}, Limits()).sampling.extra == {}
+
+
 NAMES = st.sampled_from(
     [
         "model",

@@ -117,21 +117,41 @@ def asked(api: Api, body: Json, headers: Mapping[str, str], limits: Limits) -> A
 
 _UNSAID = [(f.name, getattr(Sampling(), f.name)) for f in fields(Sampling)]
 _NO_BUDGET = Budget()
+_CAP = {Api.chat: "max_completion_tokens", Api.completions: "max_tokens", Api.responses: "max_output_tokens"}
+_CAPS = (*_CAP.values(), "n_predict", "num_predict", "max_new_tokens", "max_length")
+"""What servers call the cap of a call; llama.cpp heeds its own name before the one under which a cap is sent."""
+_SAID = {Api.chat: "messages", Api.completions: "prompt", Api.responses: "input"}
 _NO_STATE = "The gateway keeps no conversations: send all of it in `input`."
+
+
+def _elsewhere(api: Api) -> dict[str, str]:
+    """What others call otherwise: passed on, it would go before what was reserved and made of the request."""
+    here = dict.fromkeys(_CAPS, _CAP[api]) | dict.fromkeys(_SAID.values(), _SAID[api]) | {"best_of": "n", "n_cmpl": "n"}
+    return {name: f"Use '{known}' instead." for name, known in here.items() if name not in _READ[api]}
+
+
 _REFUSED: dict[Api, dict[str, str]] = {
     Api.chat: {
+        **_elsewhere(Api.chat),
         "functions": "Use 'tools' instead.",
         "function_call": "Use 'tool_choice' instead.",
         "audio": "Answers are text here.",
     },
-    Api.completions: {"echo": "Put the prompt before the text yourself, or ask the upstream directly."},
+    Api.completions: {
+        **_elsewhere(Api.completions),
+        "echo": "Put the prompt before the text yourself, or ask the upstream directly.",
+    },
     Api.responses: {
+        **_elsewhere(Api.responses),
         "previous_response_id": _NO_STATE,
         "conversation": _NO_STATE,
         "prompt": "The gateway keeps no prompts: send the words in 'instructions' and 'input'.",
+        "response_format": "Use 'text.format' instead.",
     },
 }
 """Fields that have a meaning at OpenAI which would be lost; told to leave nothing out in silence."""
+_OURS = {api: _READ[api] | _REFUSED[api].keys() for api in Api}
+"""Fields that are not passed on."""
 
 
 def tighter(*budgets: Budget) -> Budget:
@@ -162,7 +182,7 @@ def _problem(api: Api, body: Json, sampling: Sampling, limits: Limits) -> Proble
 
 
 def _sampling(api: Api, body: Json, limits: Limits) -> Sampling:
-    extra = {name: value for name, value in body.items() if name not in _READ[api]}
+    extra = {name: value for name, value in body.items() if name not in _OURS[api]}
     if api is Api.responses:
         if verbosity := (table(body, "text") or {}).get("verbosity"):
             extra["verbosity"] = verbosity
