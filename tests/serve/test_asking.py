@@ -248,6 +248,15 @@ def test_a_bad_header_is_named():
     )
 
 
+@pytest.mark.parametrize("budget", [f"tokens={10**22}", f"calls={10**22}", {"tokens": 1e300}, "seconds=1e300"])
+def test_a_budget_that_no_reply_could_tell_is_refused(budget):
+    error = refused(Api.chat, {"model": "m", "messages": HELLO, "thinkscale": {"budget": budget}})
+    assert error.param == "thinkscale.budget"
+    if isinstance(budget, str):
+        headers = {"x-thinkscale-budget": budget}
+        assert refused(Api.chat, {"model": "m", "messages": HELLO}, headers).param == "x-thinkscale-budget"
+
+
 def test_depth_and_tokens_have_limits():
     deep = {}
     for _ in range(100):

@@ -185,6 +185,10 @@ def test_log_probabilities_that_the_model_does_not_tell_are_refused():
 
 def test_a_method_that_would_cost_too_much_or_needs_a_role_nobody_plays_is_refused():
     assert refused(request(model="small+self-consistency(n=5000)")).code == "too_many_calls"
+    vast = "self-consistency(n=9000000000000000, by=" * 25 + "single" + ")" * 25
+    assert refused(request(model=f"small+{vast}")).code == "too_many_calls"
+    for spec in ("single(max_tokens={})", "self-consistency(n={})", "on(method=budget-forcing(waits={}))"):
+        assert "too large" in str(refused(request(model=f"small+{spec.format('9' * 399)}")))
     wrong = refused(request(model="small+on(role=large)"))
     assert "the role `large`" in str(wrong)
     assert menu(roles={"large": Scripted()}).order(request(model="small+on(role=large)")).roles.keys() == {"large"}

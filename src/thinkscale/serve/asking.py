@@ -42,6 +42,8 @@ PATIENCE_HEADERS = ("x-stainless-read-timeout", "x-stainless-timeout")
 STOPS, STOP_LENGTH = 64, 1000
 """Most stop strings, and most characters of one."""
 TOP_LOGPROBS = 20
+MOST = 2**53
+"""Largest number of a budget or of a method: larger whole ones survive neither JSON nor reckoning."""
 
 _OWN = frozenset({"method", "budget", "trace"})
 _COMMON = "model n seed stop logprobs top_logprobs logit_bias temperature top_p stream stream_options tools thinkscale"
@@ -328,6 +330,8 @@ def _budget_of(given: object, param: str) -> Budget:
     for name, limit in budget.limits().items():
         if name != "usd" and limit < (1 if name in ("tokens", "calls") else 1e-3):
             raise invalid(param, f"`{name}={limit}` does not pay for one call: allow more, or leave the budget out.")
+        if MOST < limit < math.inf:
+            raise invalid(param, f"`{name}` is more than can be counted: allow {MOST} at most, or leave it out.")
     return budget
 
 

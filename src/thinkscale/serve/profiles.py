@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import cast
@@ -19,10 +19,10 @@ from thinkscale.engines.protocol import Request as EngineRequest
 from thinkscale.errors import ServeError, SettingsError, SpecError, ThinkscaleError
 from thinkscale.launch import roles_of
 from thinkscale.methods.single import Single
-from thinkscale.registry import nearest, parse
-from thinkscale.serve.asking import tighter
+from thinkscale.registry import components, nearest, parse
+from thinkscale.serve.asking import MOST, tighter
 from thinkscale.serve.features import Feature, features_of, losses_of, refusal
-from thinkscale.serve.fitting import EFFORTS, REPLACED, scaled, suited
+from thinkscale.serve.fitting import EFFORTS, REPLACED, fields_of, scaled, suited
 from thinkscale.serve.passthrough import Passthrough
 from thinkscale.serve.records import Api, Asked, Order
 from thinkscale.session import Method
@@ -33,6 +33,8 @@ SEEDS = 2**63 - 1
 _UNLIMITED = Budget()
 MOST_CALLS = 1024
 """Most calls that one request may lead to."""
+_COUNTABLE = 1e15
+"""Calls that are told by their number."""
 
 
 class Menu:
@@ -205,7 +207,8 @@ class Menu:
             raise ServeError(said, param="model", code="unsupported_method")
         calls = fitted.method.ceiling(sampling.max_tokens or 1).calls
         if self._most_calls < calls < math.inf:
-            said = f"The method `{fitted.method!r}` may make {calls:.0f} calls: ask for {self._most_calls} at most."
+            seen = f"{calls:.0f}" if calls < _COUNTABLE else "too many"
+            said = f"The method `{fitted.method!r}` may make {seen} calls: ask for {self._most_calls} at most."
             raise ServeError(said, param="model", code="too_many_calls")
 
 
@@ -228,10 +231,18 @@ def _fitted(spec: str, factor: float, n: int, changes: tuple[tuple[str, float | 
     """
     try:
         method = cast(Method, parse(spec, "method"))
+        if vast := next((v for part in components(method) for v in _whole(part) if abs(v) > MOST), None):
+            return f"a number of {len(str(vast))} digits is too large: the limit is {MOST}"
         method = suited(Passthrough() if method == Single() else method, factor, n, dict(changes))
         return Fitted(method, roles_of(method) - {"main"}, losses_of(method))
     except SpecError as error:
         return str(error)
+
+
+def _whole(part: object) -> Iterator[int]:
+    """The whole numbers in the fields of a component."""
+    values = (getattr(part, f.name) for f in fields_of(part))
+    return (v for value in values for v in (value if isinstance(value, tuple) else (value,)) if isinstance(v, int))
 
 
 def _no_method(why: str, param: str) -> ServeError:
