@@ -5,6 +5,7 @@ import time
 from contextlib import asynccontextmanager
 
 import aiohttp
+import orjson
 import pytest
 
 from clocks import at_best
@@ -132,6 +133,39 @@ async def test_a_request_that_is_sent_again_joins_the_run_in_flight_and_outlives
             assert b"42" in await reply.read()
         assert mock.requests == 1
         assert sum(mock.served[0].written) == 25
+
+
+async def test_a_request_with_the_key_of_another_one_is_refused_and_leaves_that_alone():
+    mock = Mock(pace=0.05)
+    async with before(mock) as (front, http):
+        headers = {"Idempotency-Key": "once"}
+        first = asyncio.create_task(http.post("chat/completions", json=body(), headers=headers))
+        assert await until(lambda: mock.requests == 1)
+        for other in (body(seed=5), body("mock"), body(thinkscale={"budget": {"tokens": 9}}), body(n=2, model="mock")):
+            async with http.post("chat/completions", json=other, headers=headers) as reply:
+                assert reply.status == 422
+                assert (await reply.json())["error"]["code"] == "idempotency_key_reused"
+                assert reply.headers["x-should-retry"] == "false"
+        async with await first as reply:
+            assert reply.status == 200
+        assert mock.requests == 1
+        assert "thinkscale_joins_total 0.0" in front.gateway.metrics.render()[0].decode()
+
+
+async def test_who_joins_a_run_is_told_of_it_as_it_asked_to_be():
+    mock = Mock(pace=0.05)
+    async with before(mock) as (_, http):
+        headers = {"Idempotency-Key": "once"}
+        first = asyncio.create_task(http.post("chat/completions", json=body(), headers=headers))
+        assert await until(lambda: mock.requests == 1)
+        asked = body(stream=True, stream_options={"include_usage": True})
+        async with http.post("chat/completions", json=asked, headers=headers) as reply:
+            *_, bill, done = (await reply.read()).strip().split(b"\n\n")
+        async with await first as reply:
+            told = await reply.json()
+        assert done == b"data: [DONE]"
+        assert orjson.loads(bill.removeprefix(b"data: "))["usage"] == told["usage"]
+        assert mock.requests == 1
 
 
 async def test_a_request_that_is_merely_equal_is_a_run_of_its_own(front, upstream):

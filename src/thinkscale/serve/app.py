@@ -18,7 +18,7 @@ from starlette.routing import Route
 from thinkscale.engines.protocol import Engine
 from thinkscale.errors import EngineError, ServeError, ThinkscaleError
 from thinkscale.identity import digest
-from thinkscale.serve.asking import Limits, asked, tighter
+from thinkscale.serve.asking import Limits, asked, repeats, tighter
 from thinkscale.serve.ceilings import most
 from thinkscale.serve.frames import ALIVE
 from thinkscale.serve.kept import Kept, Shelf
@@ -216,11 +216,13 @@ async def _wanted(exchange: Exchange, request: Request, raw: bytes) -> AsyncIter
     given = request.headers.get("idempotency-key")
     again = request.headers.get("x-stainless-retry-count", "0") != "0"
     name = digest(key.id, exchange.api, *(("", given) if given else (raw,)))
-    exchange.joined = gateway.runs.known(name) if given or again else False
-    if exchange.joined:
-        gateway.metrics.joined()
+    if (given or again) and gateway.runs.known(name):
         async with gateway.runs.wanted(order, who=key.id, name=name) as running:
-            exchange.order = running.order
+            if not repeats(order.asked, running.order.asked):
+                said = "The 'Idempotency-Key' is that of another request: give every request a key of its own."
+                raise ServeError(said, status=422, code="idempotency_key_reused")
+            gateway.metrics.joined()
+            exchange.joined, exchange.order = True, replace(running.order, asked=order.asked)
             yield running
         return
     admission = gateway.keyring.admit(key, most(order))
@@ -237,9 +239,10 @@ async def _streamed(exchange: Exchange, request: Request, raw: bytes) -> Respons
     """A reply that begins at once and ends with the run. What is refused before it begins is refused as usual."""
     wanted = _wanted(exchange, request, raw)
     running = await wanted.__aenter__()
+    assert exchange.order is not None
     if exchange.api is Api.responses:
         keep(exchange.gateway, exchange.kept(running))
-    told = stream(running.order, id=exchange.id, created=exchange.created, names=exchange.gateway.reasoning)
+    told = stream(exchange.order, id=exchange.id, created=exchange.created, names=exchange.gateway.reasoning)
 
     async def over() -> None:
         if not exchange.over:

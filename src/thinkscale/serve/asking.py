@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 from thinkscale.budget import Budget
 from thinkscale.errors import BudgetError, ServeError
@@ -166,6 +166,15 @@ def tighter(*budgets: Budget) -> Budget:
         for name, value in budget.limits().items():
             limits[name] = min(value, limits.get(name, math.inf))
     return Budget(**limits)  # type: ignore[arg-type]
+
+
+def repeats(asked: Asked, before: Asked) -> bool:
+    """Whether a request asks for the same as an earlier one; how it is told, and how long one waits, may differ."""
+    return _lasting(asked) == _lasting(before)
+
+
+def _lasting(asked: Asked) -> Asked:
+    return replace(asked, stream=False, include_usage=False, budget=replace(asked.budget, seconds=None))
 
 
 def _problem(api: Api, body: Json, sampling: Sampling, limits: Limits) -> Problem:
