@@ -207,6 +207,19 @@ async def test_what_is_no_request_is_refused_in_openais_shape(upstream, raw, sta
                 assert set(error) == {"message", "type", "param", "code"}
 
 
+async def test_nothing_is_read_of_whoever_has_no_key():
+    keyring = Keyring(":memory:")
+    keyring.add("me")
+    async with before(Mock(), keyring=keyring, limits=Limits(body=1000)) as (_, http):
+
+        async def endless():
+            yield b"x" * 2000
+            await asyncio.sleep(5)
+
+        async with http.post("chat/completions", data=endless(), headers={"Authorization": "Bearer sk-ts-no"}) as reply:
+            assert reply.status == 401
+
+
 async def test_a_body_that_never_arrives_is_given_up(monkeypatch):
     monkeypatch.setattr(wire, "RECEIVING", 0.05)
     async with before(Mock()) as (front, http):

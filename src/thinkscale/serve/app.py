@@ -185,8 +185,8 @@ async def _served(gateway: Gateway, api: Api, request: Request) -> Response:
     exchange = Exchange(gateway=gateway, api=api, id=PREFIXES[api] + secrets.token_hex(12))
     with gateway.tracing.received(request.headers):
         try:
-            raw = await body_of(request, gateway.limits.body)
             exchange.key = gateway.keyring.check(request.headers.get("authorization"))
+            raw = await body_of(request, gateway.limits.body)
             wish = asked(api, loaded(raw), request.headers, gateway.limits)
             exchange.order = gateway.menu.order(wish, gateway.keyring.left(exchange.key))
             if wish.stream:
