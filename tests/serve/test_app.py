@@ -207,6 +207,35 @@ async def test_what_is_no_request_is_refused_in_openais_shape(upstream, raw, sta
                 assert set(error) == {"message", "type", "param", "code"}
 
 
+@pytest.mark.parametrize(
+    ("origin", "status"),
+    [
+        ("http://evil.example", 403),
+        ("null", 403),
+        ("http://[", 403),
+        ("http://localhost.evil.example:8080", 403),
+        ("http://localhost:3000", 200),
+        ("http://127.0.0.1:8080", 200),
+        ("http://[::1]", 200),
+    ],
+)
+async def test_a_gateway_without_keys_is_not_asked_by_pages_of_other_sites(origin, status):
+    # The type of content is one that browsers send without asking first.
+    headers = {"Origin": origin, "Content-Type": "text/plain"}
+    asked = {"json": body("mock"), "headers": headers}
+    async with before(Mock()) as (_, http), http.post("chat/completions", **asked) as reply:
+        assert reply.status == status
+        assert status == 200 or (await reply.json())["error"]["code"] == "origin_not_allowed"
+
+
+async def test_a_page_with_a_key_may_ask():
+    keyring = Keyring(":memory:")
+    headers = {"Origin": "http://page.example", "Authorization": f"Bearer {keyring.add('me')[1]}"}
+    asked = {"json": body("mock"), "headers": headers}
+    async with before(Mock(), keyring=keyring) as (_, http), http.post("chat/completions", **asked) as reply:
+        assert reply.status == 200
+
+
 async def test_nothing_is_read_of_whoever_has_no_key():
     keyring = Keyring(":memory:")
     keyring.add("me")

@@ -22,7 +22,7 @@ from thinkscale.serve.asking import Limits, asked, repeats, tighter
 from thinkscale.serve.ceilings import most
 from thinkscale.serve.frames import ALIVE
 from thinkscale.serve.kept import Kept, Shelf
-from thinkscale.serve.keys import Key, Keyring
+from thinkscale.serve.keys import OPEN, Key, Keyring
 from thinkscale.serve.logs import Access, access, access_log
 from thinkscale.serve.metrics import Metrics
 from thinkscale.serve.profiles import Menu
@@ -44,6 +44,7 @@ from thinkscale.serve.wire import (
     json_reply,
     loaded,
     refusal_of,
+    refuse_strange_pages,
     unless_gone,
 )
 from thinkscale.types import Outcome
@@ -186,6 +187,8 @@ async def _served(gateway: Gateway, api: Api, request: Request) -> Response:
     with gateway.tracing.received(request.headers):
         try:
             exchange.key = gateway.keyring.check(request.headers.get("authorization"))
+            if exchange.key is OPEN:
+                refuse_strange_pages(request.headers.get("origin"))
             raw = await body_of(request, gateway.limits.body)
             wish = asked(api, loaded(raw), request.headers, gateway.limits)
             exchange.order = gateway.menu.order(wish, gateway.keyring.left(exchange.key))

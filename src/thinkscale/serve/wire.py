@@ -9,6 +9,7 @@ import math
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import suppress
 from typing import TypeVar
+from urllib.parse import urlsplit
 
 import orjson
 from starlette.requests import ClientDisconnect, Request
@@ -26,6 +27,7 @@ from thinkscale.errors import (
     ThinkscaleError,
 )
 from thinkscale.serve.fields import Json
+from thinkscale.serve.keys import must_have_keys
 from thinkscale.serve.replies import error
 
 T = TypeVar("T")
@@ -113,6 +115,30 @@ async def body_of(request: Request, most: int) -> bytes:
     except ClientDisconnect:
         raise Gone from None
     return b"".join(parts)
+
+
+def refuse_strange_pages(origin: str | None) -> None:
+    """Refuse, where there are no keys, what a page of another site has the browser of somebody on this machine ask.
+
+    Args:
+        origin: the header, which browsers send with every request that is not a mere look.
+
+    Raises:
+        ServeError: the page is not of this machine (403).
+    """
+    if origin is None:
+        return
+    try:
+        host = urlsplit(origin).hostname or ""
+    except ValueError:
+        host = ""
+    if must_have_keys(host):
+        raise ServeError(
+            "a gateway without keys answers no web pages but those of its own machine: make a key with `thinkscale "
+            "keys add NAME`, and let the page send it",
+            status=403,
+            code="origin_not_allowed",
+        )
 
 
 def loaded(raw: bytes) -> Json:
