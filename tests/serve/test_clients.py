@@ -280,6 +280,20 @@ async def test_a_client_that_is_told_to_wait_tries_again_and_is_answered():
         await first
 
 
+@pytest.mark.parametrize("model", ["mock", VOTE])
+async def test_thinking_that_the_upstream_tells_apart_stays_apart_whatever_the_model_is_called(model):
+    async with before(Mock(thinks=(" hm", " so"), says=lambda seed: answer(0), pace=0.001)) as (_, ask):
+        plain = await ask.chat.completions.create(model=model, messages=ASKED)
+        stream = await ask.chat.completions.create(model=model, messages=ASKED, stream=True)
+        deltas = [chunk.choices[0].delta async for chunk in stream]
+        response = await ask.responses.create(model=model, input="What is 40 + 2?")
+    assert plain.choices[0].message.content == "The answer is 42."
+    assert plain.choices[0].message.reasoning_content == "hm so"
+    assert "".join(delta.content or "" for delta in deltas) == "The answer is 42."
+    assert "hm so" in "".join(getattr(delta, "reasoning_content", "") for delta in deltas)
+    assert response.output_text == "The answer is 42."
+
+
 async def test_a_retry_after_a_timeout_joins_the_run_in_flight():
     mock = Mock(go=asyncio.Event())
     async with before(mock, client_options={"max_retries": 2}) as (front, ask):

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from thinkscale.desk import Event
 from thinkscale.engines.protocol import ThinkFormat
+from thinkscale.engines.think_formats import THINK_TAGS
 from thinkscale.methods.single import Single
 from thinkscale.serve.passthrough import Passthrough
 from thinkscale.serve.records import Order
@@ -47,7 +48,7 @@ class LiveText:
         single = isinstance(order.method, Passthrough | Single)
         if not single or order.asked.sampling.logprobs is not None:
             return None
-        return cls(order.engine.capabilities.think if divided else None)
+        return cls((order.engine.capabilities.think or THINK_TAGS) if divided else None)
 
     def heard(self, event: Event) -> tuple[int, str, str]:
         """The choice that an event is about, and what it adds to its thinking and to its answer."""

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from thinkscale.engines.protocol import ThinkFormat
+from thinkscale.engines.think_formats import THINK_TAGS
 from thinkscale.errors import ServeError
 from thinkscale.serve.fields import Json
 from thinkscale.serve.passthrough import Passthrough
@@ -78,9 +79,15 @@ def choice_of(trace: Trace, think: ThinkFormat | None) -> Choice:
 
 
 def divided(text: str, think: ThinkFormat | None) -> tuple[str, str]:
-    """Thinking and answer of a text; thinking that was begun by a marker and not ended is all there is."""
+    """Thinking and answer of a text; thinking that was begun by a marker and not ended is all there is.
+
+    A model of no known family thinks where its text begins with the usual marker, under which engines also write what
+    a server told as thinking in a field of its own.
+    """
     if think is None:
-        return "", text
+        if not text.lstrip().startswith(THINK_TAGS.open.strip()):
+            return "", text
+        think = THINK_TAGS
     begun = think.open.strip()
     if begun and text.lstrip().startswith(begun) and think.close.strip() not in text:
         return text.lstrip().removeprefix(begun).strip(), ""
