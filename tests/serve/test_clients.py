@@ -67,6 +67,21 @@ class Broken(Mock):
         return failure(self.status, "out of order")
 
 
+class Torn(Mock):
+    """Breaks off every other choice, each of which it is asked for alone."""
+
+    async def respond(self, request, served):
+        if self.granted(served.body) is None or served.body["seed"] % 2:
+            return await super().respond(request, served)
+        response = await opened(request)
+        served.n, served.written = 1, [0]
+        for token in (" x", " y", " z", " w"):
+            await response.write(self._data(choices=[{"index": 0, "delta": {"content": token}, "finish_reason": None}]))
+        await response.write(b'data: {"error": {"message": "out of memory", "code": 500}}\n\n')
+        await response.write_eof()
+        return response
+
+
 @asynccontextmanager
 async def client(front, **options):
     # Reading the machine's certificates takes longer than a test.
@@ -292,6 +307,22 @@ async def test_thinking_that_the_upstream_tells_apart_stays_apart_whatever_the_m
     assert "".join(delta.content or "" for delta in deltas) == "The answer is 42."
     assert "hm so" in "".join(getattr(delta, "reasoning_content", "") for delta in deltas)
     assert response.output_text == "The answer is 42."
+
+
+async def test_choices_keep_their_index_when_others_fail():
+    mock = Torn(most=1, says=lambda seed: (f" {seed}", " a", " b"))
+    async with before(mock) as (_, ask):
+        asked = {"model": "mock", "messages": ASKED, "n": 6, "seed": 3, "max_tokens": 6}
+        plain = await ask.chat.completions.create(**asked)
+        texts, ends = {}, {}
+        async for chunk in await ask.chat.completions.create(**asked, stream=True):
+            for choice in chunk.choices:
+                texts[choice.index] = texts.get(choice.index, "") + (choice.delta.content or "")
+                ends[choice.index] = choice.finish_reason or ends.get(choice.index)
+    told = {choice.index: choice.message.content for choice in plain.choices}
+    assert 0 < len(told) < 6
+    assert {at: text for at, text in texts.items() if ends[at]} == told
+    assert len(texts) == 6
 
 
 async def test_a_retry_after_a_timeout_joins_the_run_in_flight():

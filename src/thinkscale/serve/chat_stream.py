@@ -56,11 +56,11 @@ class ChatStream:
     def end(self, outcome: Outcome) -> Iterator[bytes]:
         """What was not sent yet, why each choice ended, the usage where it was asked for, and the last words."""
         choices = choices_of(self._order, outcome)
-        for at, choice in enumerate(choices):
-            yield from self._rest(choice, at)
+        for choice in choices:
+            yield from self._rest(choice)
         told: dict[str, object] = {"thinkscale": report(self._order, outcome)}
-        for at, choice in enumerate(choices):
-            yield self._finish(choice, at, told if at == len(choices) - 1 else {})
+        for choice in choices:
+            yield self._finish(choice, told if choice is choices[-1] else {})
         if self._order.asked.include_usage:
             yield frame({**self._same, "choices": [], "usage": usage_of(bill(outcome, choices))})
         yield DONE
@@ -70,7 +70,8 @@ class ChatStream:
         yield frame(error(refused))
         yield DONE
 
-    def _rest(self, choice: Choice, at: int) -> Iterator[bytes]:
+    def _rest(self, choice: Choice) -> Iterator[bytes]:
+        at = choice.at
         sent = self._live.sent(at) if self._live is not None else ("", "")
         if not self._chat:
             yield from self._text(beyond(choice.whole, sent[1]), at, choice)
@@ -81,11 +82,11 @@ class ChatStream:
         if choice.calls:
             yield self._delta({"tool_calls": [{"index": i, **call} for i, call in enumerate(choice.calls)]}, at)
 
-    def _finish(self, choice: Choice, at: int, told: dict[str, object]) -> bytes:
+    def _finish(self, choice: Choice, told: dict[str, object]) -> bytes:
         if self._chat:
-            last: dict[str, object] = {"index": at, "delta": {}, "finish_reason": choice.finish}
+            last: dict[str, object] = {"index": choice.at, "delta": {}, "finish_reason": choice.finish}
         else:
-            last = {**completion_choice(at, choice, self._order), "text": "", "logprobs": None}
+            last = {**completion_choice(choice, self._order), "text": "", "logprobs": None}
         return frame({**self._same, "choices": [last], **told})
 
     def _thought(self, thought: str, at: int = 0) -> Iterator[bytes]:
@@ -99,7 +100,7 @@ class ChatStream:
             logprobs = chat_logprobs(choice, self._order) if choice else None
             yield self._delta({"content": text}, at, {"logprobs": logprobs} if logprobs else {})
         elif choice is not None:
-            said = completion_choice(at, choice, self._order)
+            said = completion_choice(choice, self._order)
             yield frame({**self._same, "choices": [{**said, "text": text, "finish_reason": None}]})
         else:
             said = {"index": at, "text": text, "logprobs": None, "finish_reason": None}

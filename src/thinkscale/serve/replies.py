@@ -46,12 +46,12 @@ def chat(order: Order, outcome: Outcome, *, id: str, created: int, names: Sequen
         "model": order.asked.model,
         "choices": [
             {
-                "index": at,
+                "index": choice.at,
                 "message": message_of(choice, names),
                 "logprobs": chat_logprobs(choice, order),
                 "finish_reason": choice.finish,
             }
-            for at, choice in enumerate(choices)
+            for choice in choices
         ],
         "usage": usage_of(bill(outcome, choices)),
         "thinkscale": report(order, outcome),
@@ -66,17 +66,17 @@ def completion(order: Order, outcome: Outcome, *, id: str, created: int, names: 
         "object": "text_completion",
         "created": created,
         "model": order.asked.model,
-        "choices": [completion_choice(at, choice, order) for at, choice in enumerate(choices)],
+        "choices": [completion_choice(choice, order) for choice in choices],
         "usage": usage_of(bill(outcome, choices)),
         "thinkscale": report(order, outcome),
     }
 
 
-def completion_choice(at: int, choice: Choice, order: Order) -> dict[str, object]:
+def completion_choice(choice: Choice, order: Order) -> dict[str, object]:
     """One choice of a completion."""
     finish = "length" if choice.finish == "length" else "stop"
     told = choice.logprobs if order.asked.sampling.logprobs is not None else None
-    return {"index": at, "text": choice.whole, "logprobs": _plain_logprobs(told), "finish_reason": finish}
+    return {"index": choice.at, "text": choice.whole, "logprobs": _plain_logprobs(told), "finish_reason": finish}
 
 
 def response(order: Order, outcome: Outcome, *, id: str, created: int, names: Sequence[str]) -> dict[str, object]:

@@ -26,6 +26,8 @@ _CUT = _HALF | {Finish.length}
 class Choice:
     """One attempt as a client sees it."""
 
+    at: int = 0
+    """Its index: that of the draw, also where draws before it failed."""
     text: str
     """Without the thinking."""
     thought: str = ""
@@ -58,16 +60,18 @@ def choices_of(order: Order, outcome: Outcome) -> list[Choice]:
     traces = traces or [t for t in whole if t.text][:1]
     if not traces and not cancelled:
         raise _nothing(outcome)
-    return [choice_of(trace, order.engine.capabilities.think) for trace in traces]
+    think, several = order.engine.capabilities.think, isinstance(order.method, Passthrough)
+    return [choice_of(trace, think, at=trace.path[0] if several and trace.path else 0) for trace in traces]
 
 
-def choice_of(trace: Trace, think: ThinkFormat | None) -> Choice:
+def choice_of(trace: Trace, think: ThinkFormat | None, *, at: int = 0) -> Choice:
     """An attempt, its thinking told apart by the markers of the model's family."""
     whole = trace.text
     thought, text = divided(whole, think)
-    calls = tuple(_call(c, trace, at) for at, c in enumerate(c for s in trace.segments for c in s.tool_calls))
+    calls = tuple(_call(c, trace, i) for i, c in enumerate(c for s in trace.segments for c in s.tool_calls))
     share = len(text) / len(whole) if thought and not calls else 1.0
     return Choice(
+        at=at,
         text=text,
         thought=thought,
         whole=whole,
