@@ -274,6 +274,18 @@ async def test_silence_in_a_stream_is_filled_with_comments(monkeypatch):
         assert told.endswith(b"data: [DONE]\n\n")
 
 
+async def test_a_stream_that_fails_unforeseen_is_logged_and_not_taken_for_one_that_ended(monkeypatch, caplog):
+    def fails(*_):
+        raise RuntimeError("no such luck")
+
+    monkeypatch.setattr("thinkscale.serve.chat_stream.ChatStream.end", fails)
+    async with before(Mock()) as (front, http), http.post("chat/completions", json=body(stream=True)) as reply:
+        with pytest.raises(aiohttp.ClientPayloadError):
+            await reply.read()
+        assert await until(lambda: idle(front))
+    assert any("no such luck" in str(record.exc_info) for record in caplog.records)
+
+
 async def test_security_headers_and_an_id_are_on_every_reply(front):
     async with aiohttp.ClientSession(front.url + "/") as http:
         for stream in (False, True):

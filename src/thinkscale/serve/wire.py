@@ -64,6 +64,8 @@ class FrameReply(StreamingResponse):
             await asyncio.wait({sending})
             await self._frames.aclose()
             await self._over()
+        if not sending.cancelled():
+            sending.result()  # a failure of our own, which is logged like any other
 
 
 async def unless_gone(receive: Receive, work: asyncio.Future[T]) -> None:
