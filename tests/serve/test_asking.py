@@ -257,11 +257,13 @@ def test_a_budget_that_no_reply_could_tell_is_refused(budget):
         assert refused(Api.chat, {"model": "m", "messages": HELLO}, headers).param == "x-thinkscale-budget"
 
 
-def test_depth_and_tokens_have_limits():
+def test_depth_width_and_tokens_have_limits():
     deep = {}
     for _ in range(100):
         deep = {"a": [deep]}
     assert "64 levels" in str(refused(Api.chat, {"model": "m", "messages": HELLO, "x": deep}))
+    for wide in ([[]] * 300_000, [[0] * 300] * 1000, {str(i): 0 for i in range(300_000)}):
+        assert "more than 262144 values" in str(refused(Api.chat, {"model": "m", "messages": HELLO, "x": wide}))
     capped = Limits(tokens=100)
     error = refused(Api.chat, {"model": "m", "messages": HELLO, "max_completion_tokens": 101}, limits=capped)
     assert error.param == "max_completion_tokens"

@@ -11,6 +11,8 @@ from collections.abc import Collection, Mapping, Sequence
 from thinkscale.errors import ServeError
 
 Json = Mapping[str, object]
+VALUES = 2**18
+"""Most values in a body: going through more keeps everybody else waiting."""
 
 
 def path_of(where: str, name: str) -> str:
@@ -119,12 +121,13 @@ def one_of(value: str, param: str, allowed: Collection[str]) -> str:
 
 
 def shallow(body: Json, most: int) -> None:
-    """Check how deep a body nests and that its strings are text, without recursion.
+    """Check how deep and how wide a body nests and that its strings are text, without recursion.
 
     Raises:
-        ServeError: it nests deeper than `most`, or holds half of a surrogate pair.
+        ServeError: it nests deeper than `most`, has more than `VALUES`, or holds half of a surrogate pair.
     """
     left: list[tuple[object, int]] = [(body, 1)]
+    seen = 0
     while left:
         value, depth = left.pop()
         if isinstance(value, str):
@@ -133,6 +136,9 @@ def shallow(body: Json, most: int) -> None:
         elif isinstance(value, Mapping | list):
             if depth > most:
                 raise ServeError(f"The body of your request nests more than {most} levels deep, which is the limit.")
+            seen += len(value)
+            if seen > VALUES:
+                raise ServeError(f"The body of your request has more than {VALUES} values, which is the limit.")
             inside = [*value.keys(), *value.values()] if isinstance(value, Mapping) else value
             left.extend((each, depth + 1) for each in inside)
 
