@@ -95,6 +95,20 @@ async def test_a_run_without_any_answer_counts_against_the_engine_unless_it_aske
             await running.outcome()
     counted = [line for line in runs.metrics.render()[0].decode().splitlines() if "upstream_errors_total{" in line]
     assert counted == ['thinkscale_upstream_errors_total{status="none"} 1.0']
+async def test_what_is_kept_for_retries_takes_no_more_than_so_many_bytes(monkeypatch):
+    monkeypatch.setattr("thinkscale.serve.runs.MOST_BYTES", 5_000)
+    runs = Runs()
+    for name in "abcdef":
+        async with runs.wanted(order(), name=name, size=1000) as running:
+            await running.outcome()
+            await asyncio.sleep(0)
+    assert [runs.known(name) for name in "abcdef"] == [False, False, True, True, True, True]
+    async with runs.wanted(order(), name="f", joins=False, size=1000) as running:
+        await running.outcome()
+    async with runs.wanted(order(), name="vast", size=10_000) as running:
+        assert (await running.outcome()).answer == "4"
+    assert not any(runs.known(name) for name in (*"abcdef", "vast"))
+    assert runs._size == 0
 
 
 async def test_too_many_are_refused_with_a_time_to_come_back():

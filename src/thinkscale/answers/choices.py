@@ -37,10 +37,13 @@ def has_options(question: str) -> bool:
     return bool(options(question))
 
 
-@lru_cache(maxsize=256)
 def options(question: str) -> Mapping[str, str]:
     """The letters of a question's options and the words that follow each; empty when it lists none."""
-    question = question[-_MAX_QUESTION:]
+    return _options(question[-_MAX_QUESTION:])
+
+
+@lru_cache(maxsize=1024)
+def _options(question: str) -> Mapping[str, str]:
     for style in _STYLES:
         marks = _run(list(style.finditer(question)))
         if len(marks) >= 2:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import re
-from functools import lru_cache
 
 from thinkscale.answers.canonical import canonical, is_number
 from thinkscale.answers.choices import choice_in, has_options
@@ -45,7 +44,6 @@ _ABSTAINED = Answer("", "")
 """Something was pointed out, and it says that there is no answer; not the same as nothing pointed out."""
 
 
-@lru_cache(maxsize=1024)
 def kind_of(question: str) -> AnswerKind:
     """The kind that `auto` stands for: `choice` when the question lists lettered options, otherwise `math`."""
     return AnswerKind.choice if has_options(question) else AnswerKind.math

@@ -234,7 +234,7 @@ async def _wanted(exchange: Exchange, request: Request, raw: bytes) -> AsyncIter
     def ended(running: Running) -> None:
         gateway.keyring.charge(admission, running.spent)
 
-    async with gateway.runs.wanted(order, who=key.id, name=name, joins=False, ended=ended) as running:
+    async with gateway.runs.wanted(order, who=key.id, name=name, joins=False, size=len(raw), ended=ended) as running:
         yield running
 
 

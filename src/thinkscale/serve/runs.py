@@ -28,6 +28,10 @@ KEPT = 600.0
 MOST_KEPT = 1024
 CONCLUDING = 5.0
 """Seconds that a run has to come to its end with what it has; then it is cancelled, and has nothing."""
+MOST_BYTES = 2**27
+"""Most that all of them may measure, requests included."""
+TOKEN, TOLD_TOKEN = 16, 2048
+"""Bytes that a token of an outcome takes, and one of an outcome with log-probabilities."""
 BEHIND = 1024
 """Events that a listener may be behind before the oldest are dropped: progress is news, not record."""
 
@@ -105,6 +109,8 @@ class Running:
     order: Order
     name: str
     """Under which a retry finds it; empty when none can."""
+    size: int = 0
+    """Bytes that it takes as long as it can be found."""
     ended_by: Callable[[Running], object] = lambda _: None
     """Called once, when it is over, however it ended."""
     desk: Desk = field(default_factory=Desk)
@@ -198,6 +204,8 @@ class Runs:
         self.draining = False
         self._store = store
         self._known: OrderedDict[str, Running] = OrderedDict()
+        self._size = 0
+        """Bytes of those that are known."""
         self._alive: set[Running] = set()
         self._seconds = 1.0
         """How long a run takes, smoothed."""
@@ -226,6 +234,7 @@ class Runs:
         who: str = "",
         name: str = "",
         joins: bool = True,
+        size: int = 0,
         ended: Callable[[Running], object] = lambda _: None,
     ) -> AsyncIterator[Running]:
         """A run for as long as the client stays; the last one to leave an unfinished run cancels it.
@@ -235,6 +244,7 @@ class Runs:
             who: whose turn it takes while it waits; keys take turns.
             name: a request of the same name joins the run in flight, or gets the outcome of one that ended lately.
             joins: whether this request does; if not, later ones join it.
+            size: bytes of the request.
             ended: called once, when a run that this request began is over, however it ended.
 
         Raises:
@@ -244,7 +254,7 @@ class Runs:
         if running is None or self._stale(running):
             if self.draining:
                 raise _shutting_down()
-            running = self._begin(order, who, name, ended)
+            running = self._begin(Running(order, name, size, ended), who)
         running.waiting += 1
         try:
             yield running
@@ -276,15 +286,15 @@ class Runs:
         for running in [*self._alive]:
             await self._cancel(running)
 
-    def _begin(self, order: Order, who: str, name: str, ended: Callable[[Running], object]) -> Running:
-        running = Running(order, name, ended)
+    def _begin(self, running: Running, who: str) -> Running:
         running.task = asyncio.create_task(self._run(running, who))
         running.task.add_done_callback(partial(self._over, running))
         self._alive.add(running)
-        if name:
+        if name := running.name:
+            if name in self._known:
+                self._forget(self._known[name])
             self._known[name] = running
-            while len(self._known) > MOST_KEPT:
-                self._known.popitem(last=False)
+            self._weigh(running.size)
         return running
 
     async def _run(self, running: Running, who: str) -> Outcome:
@@ -339,8 +349,12 @@ class Runs:
         failed = task.cancelled() or error is not None
         if failed:
             self._forget(running)  # what failed is not what a retry wants to hear again
+        outcome = None if failed else task.result()
+        if outcome is not None and self._known.get(running.name) is running:
+            running.size += (more := _size_of(outcome))
+            self._weigh(more)
         running.over()
-        self.metrics.ran(running.order, running.spent, None if failed else task.result())
+        self.metrics.ran(running.order, running.spent, outcome)
 
     async def _cancel(self, running: Running) -> None:
         self._forget(running)
@@ -351,6 +365,13 @@ class Runs:
     def _forget(self, running: Running) -> None:
         if self._known.get(running.name) is running:
             del self._known[running.name]
+            self._size -= running.size
+
+    def _weigh(self, more: int) -> None:
+        """Count what is kept, and forget the oldest when that is too much."""
+        self._size += more
+        while len(self._known) > MOST_KEPT or self._size > MOST_BYTES:
+            self._forget(next(iter(self._known.values())))
 
     def _stale(self, running: Running) -> bool:
         return running.ended is not None and time.monotonic() - running.ended > KEPT
@@ -364,6 +385,9 @@ def _busy(why: str, retry_after: float) -> ServeError:
         code="overloaded",
         retry_after=retry_after,
     )
+def _size_of(outcome: Outcome) -> int:
+    told = any(s.logprobs is not None for trace in outcome.traces for s in trace.segments)
+    return round(outcome.usage.output_tokens) * (TOLD_TOKEN if told else TOKEN)
 
 
 def _shutting_down() -> ServeError:
