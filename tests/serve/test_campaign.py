@@ -42,6 +42,7 @@ PATHS = {
     "responses": {"input": "40 + 2?"},
     "completions": {"prompt": "40 + 2?"},
 }
+CAPS = {"responses": "max_output_tokens"}
 
 
 @dataclass(slots=True)
@@ -71,7 +72,7 @@ class Campaign:
             while self.more():
                 path = self.rng.choice(list(PATHS))
                 body = {"model": self.rng.choice(MODELS), "seed": self.rng.randrange(10**6)} | PATHS[path]
-                body |= {"stream": self.rng.random() < 0.5, "max_tokens": 32}
+                body |= {"stream": self.rng.random() < 0.5, CAPS.get(path, "max_tokens"): 32}
                 named = {"Idempotency-Key": str(body["seed"])} if self.rng.random() < 0.5 else {}
                 for _ in range(self.rng.choice((1, 1, 2)) if named else 1):
                     patience = self.rng.uniform(0, 0.3) if self.rng.random() < 0.2 else None
