@@ -14,6 +14,7 @@ from thinkscale.answers import Classes
 from thinkscale.budget import Ledger
 from thinkscale.draws import Landing, Memory, Slots
 from thinkscale.engines.protocol import Engine, Price
+from thinkscale.errors import EngineError
 from thinkscale.identity import prompt_name, sampling_name
 from thinkscale.types import Finish, Message, Path, Problem, Sampling, Trace, Usage
 
@@ -62,6 +63,8 @@ class Desk:
     """The account of the run, once it has one: what was spent is there even if the run does not come to its end."""
     classes: Classes = field(default_factory=Classes)
     warnings: dict[str, None] = field(default_factory=dict)
+    failure: EngineError | None = None
+    """What made a draw fail, the last time that one did: a trace has no more of it than the words."""
     replayed: int = 0
     """Calls that were answered from memory."""
     surplus: list[Trace] = field(default_factory=list)
@@ -78,6 +81,10 @@ class Desk:
     def warn(self, message: str) -> None:
         """Keep a warning for the outcome, once."""
         self.warnings.setdefault(message)
+
+    def fail(self, failure: EngineError) -> None:
+        """Keep what made a draw fail."""
+        self.failure = failure
 
     def slots(self, engine: Engine) -> Slots:
         """The places of an engine."""

@@ -185,6 +185,8 @@ class Flight:
     """Called with the index of a draw and every piece of it that arrives."""
     frugal: bool = False
     """Whether known draws land one after the other, until the consumer has enough."""
+    failed: Callable[[EngineError], None] | None = None
+    """Called with what made draws fail for good, before they land."""
     text: list[str] = field(init=False)
     tokens: list[int] = field(init=False)
     """Tokens that arrived in the attempt at hand."""
@@ -251,6 +253,8 @@ class Flight:
                         raise failure
                     await self._stream(wanted)
         except EngineError as error:
+            if self.failed and self._missing(wanted):
+                self.failed(error)
             for index in self._missing(wanted):
                 self._down(index, self._partial(index, Finish.error, str(error)))
 

@@ -250,6 +250,7 @@ def _flight(work: Work, which: range, grant: Grant, landing: Landing[Trace]) -> 
         frugal=session.desk.frugal,
         land=land,
         looked_at=landing.looked_at,
+        failed=session.desk.fail,
     )
     if work.until or session.desk.observe:
         flight.news = lambda index, chunk: _heard(work, work.starts[which[index]], flight, index, chunk)

@@ -10,7 +10,7 @@ import pytest
 
 from clocks import at_best
 from servers.gateway import fronting, launched
-from servers.mock import Mock, serving, until
+from servers.mock import Mock, failure, serving, until
 from thinkscale.serve import wire
 from thinkscale.serve.asking import Limits
 from thinkscale.serve.keys import Keyring
@@ -284,6 +284,54 @@ async def test_a_stream_that_fails_unforeseen_is_logged_and_not_taken_for_one_th
             await reply.read()
         assert await until(lambda: idle(front))
     assert any("no such luck" in str(record.exc_info) for record in caplog.records)
+
+
+class Refusing(Mock):
+    """Refuses a number of requests."""
+
+    async def respond(self, request, served):
+        if self.requests <= self.refusals:
+            return failure(self.status, self.words, {"retry-after-ms": "1"})
+        return await super().respond(request, served)
+
+
+def refusing(status, words, refusals=99):
+    mock = Refusing()
+    mock.status, mock.words, mock.refusals = status, words, refusals
+    return mock
+
+
+@pytest.mark.parametrize(
+    ("status", "words", "seen", "code"),
+    [
+        (400, "maximum context length is 8 tokens", 400, "context_length_exceeded"),
+        (400, "`frequency_penalty` is out of range", 400, "upstream_refused"),
+        (422, "no such field", 400, "upstream_refused"),
+        (401, "who are you", 502, "upstream_error"),
+        (429, "slow down", 429, "upstream_error"),
+    ],
+)
+async def test_what_the_upstream_finds_wrong_is_told_as_what_it_is(status, words, seen, code):
+    async with before(refusing(status, words)) as (front, http):
+        for model in ("mock", VOTE):
+            async with http.post("chat/completions", json=body(model)) as reply:
+                error = (await reply.json())["error"]
+                assert (reply.status, error["code"]) == (seen, code)
+                assert words in error["message"]
+                assert reply.headers["x-should-retry"] == ("true" if seen == 429 else "false")
+                assert ("retry-after" in reply.headers) is (seen == 429)
+        async with http.post("chat/completions", json=body(stream=True)) as reply:
+            assert code.encode() in await reply.read()
+        assert f'upstream_errors_total{{status="{status}"}} 3.0' in front.gateway.metrics.render()[0].decode()
+
+
+async def test_a_run_whose_draws_all_failed_is_not_what_a_retry_gets():
+    async with before(refusing(400, "not today", refusals=1)) as (_, http):
+        told = []
+        for _ in range(2):
+            async with http.post("chat/completions", json=body("mock"), headers={"Idempotency-Key": "k"}) as reply:
+                told.append(reply.status)
+        assert told == [400, 200]
 
 
 async def test_security_headers_and_an_id_are_on_every_reply(front):

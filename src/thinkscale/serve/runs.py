@@ -21,7 +21,7 @@ from thinkscale.serve.metrics import Metrics
 from thinkscale.serve.records import Order
 from thinkscale.serve.tracing import Tracing
 from thinkscale.store import Store
-from thinkscale.types import Outcome, Usage
+from thinkscale.types import Outcome, Stopped, Usage
 
 KEPT = 600.0
 """Seconds for which a finished run answers a retry of the request that began it."""
@@ -150,12 +150,16 @@ class Running:
 
         Raises:
             ServeError: it was cancelled, which happens to a run that is wanted when the gateway shuts down (503).
+            EngineError: every draw failed, the last one of this.
         """
         if not self.task.done():
             await asyncio.wait({self.task})
         if self.task.cancelled():
             raise _shutting_down()
-        return self.task.result()
+        outcome = self.task.result()
+        if outcome.stopped is Stopped.error and self.desk.failure is not None:
+            raise self.desk.failure
+        return outcome
 
     async def events(self, silence: float | None = None) -> AsyncGenerator[Event | None, None]:
         """What happens from now on, until the run is over; `None` after so many seconds without news."""
@@ -347,9 +351,9 @@ class Runs:
         if isinstance(error, EngineError) and not isinstance(error, CapabilityError | ContextError):
             self.metrics.upstream_failed(error)
         failed = task.cancelled() or error is not None
-        if failed:
-            self._forget(running)  # what failed is not what a retry wants to hear again
         outcome = None if failed else task.result()
+        if outcome is None or outcome.stopped is Stopped.error:
+            self._forget(running)  # what failed is not what a retry wants to hear again
         if outcome is not None and self._known.get(running.name) is running:
             running.size += (more := _size_of(outcome))
             self._weigh(more)

@@ -170,8 +170,10 @@ def refusal_of(failure: ThinkscaleError) -> ServeError:
         case ModelError():
             return ServeError(str(failure), status=502, type="server_error", code="upstream_model")
         case EngineError():
+            if failure.status in (400, 413, 422):
+                return ServeError(str(failure), code="upstream_refused")
             status = 429 if failure.overloaded else 502
-            wait = failure.retry_after
+            wait = failure.retry_after or 1.0 if failure.overloaded else None
             return ServeError(str(failure), status=status, type="server_error", code="upstream_error", retry_after=wait)
     return ServeError(str(failure), status=500, type="server_error")
 
