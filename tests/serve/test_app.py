@@ -286,6 +286,17 @@ async def test_a_stream_that_fails_unforeseen_is_logged_and_not_taken_for_one_th
     assert any("no such luck" in str(record.exc_info) for record in caplog.records)
 
 
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_method_that_the_model_cannot_serve_is_refused_before_a_stream_begins(front, upstream, stream):
+    async with aiohttp.ClientSession(front.url + "/") as http:
+        asked = body("mock+budget-forcing(waits=1)", stream=stream)
+        async with http.post("chat/completions", json=asked) as reply:
+            error = (await reply.json())["error"]
+            assert (reply.status, error["code"]) == (400, "unsupported_method")
+            assert "`prefill`" in error["message"]
+    assert upstream.requests == 0
+
+
 class Refusing(Mock):
     """Refuses a number of requests."""
 

@@ -14,6 +14,7 @@ from functools import lru_cache
 from typing import cast
 
 from thinkscale.budget import Budget
+from thinkscale.door import needs_of, role_needs_of
 from thinkscale.engines.protocol import Capability, Engine
 from thinkscale.engines.protocol import Request as EngineRequest
 from thinkscale.errors import ServeError, SettingsError, SpecError, ThinkscaleError
@@ -205,6 +206,11 @@ class Menu:
         if missing := sorted(fitted.roles - self._roles.keys()):
             said = f"The method `{fitted.method!r}` draws from the role `{missing[0]}`, which no model plays here."
             raise ServeError(said, param="model", code="unsupported_method")
+        for role, needs in fitted.needs.items():
+            playing = self._roles.get(role, engine).capabilities
+            if lacking := sorted(needs - playing.can):
+                said = f"The method `{fitted.method!r}` needs `{lacking[0]}`, which `{playing.name or playing.model}` does not"
+                raise ServeError(f"{said} offer: choose another one.", param="model", code="unsupported_method")
         calls = fitted.method.ceiling(sampling.max_tokens or 1).calls
         if self._most_calls < calls < math.inf:
             seen = f"{calls:.0f}" if calls < _COUNTABLE else "too many"
@@ -219,6 +225,8 @@ class Fitted:
     method: Method
     roles: frozenset[str]
     """Who has to play along."""
+    needs: Mapping[str, frozenset[Capability]]
+    """What those have to be able to do, by role."""
     losses: Mapping[Feature, tuple[str, str]]
     """What it cannot carry, with the part of it that is in the way and why."""
 
@@ -234,7 +242,8 @@ def _fitted(spec: str, factor: float, n: int, changes: tuple[tuple[str, float | 
         if vast := next((v for part in components(method) for v in _whole(part) if abs(v) > MOST), None):
             return f"a number of {len(str(vast))} digits is too large: the limit is {MOST}"
         method = suited(Passthrough() if method == Single() else method, factor, n, dict(changes))
-        return Fitted(method, roles_of(method) - {"main"}, losses_of(method))
+        needs = {"main": needs_of(method), **role_needs_of(method)}
+        return Fitted(method, roles_of(method) - {"main"}, needs, losses_of(method))
     except SpecError as error:
         return str(error)
 
