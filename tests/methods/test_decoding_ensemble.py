@@ -117,3 +117,11 @@ async def test_tools_do_not_go_with_what_is_no_variant_of_the_problem():
 def test_a_prompt_that_leaves_out_the_question_is_refused():
     with pytest.raises(SpecError, match="where the question stands"):
         Single(prompt="Think.")
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"max_tokens": 0}, {"max_tokens": -5}, {"prompt": "{question}" * 9}, {"prompt": "Hi"}]
+)
+def test_a_configuration_that_nothing_can_be_reserved_for_is_refused(wrong):
+    with pytest.raises(SpecError):
+        Single(**wrong)

@@ -14,6 +14,7 @@ from servers.mock import Mock, failure, serving, until
 from thinkscale.serve import wire
 from thinkscale.serve.asking import Limits
 from thinkscale.serve.keys import Keyring
+from thinkscale.serve.keys import Limits as KeyLimits
 from thinkscale.serve.runs import Runs
 
 ASKED = [{"role": "user", "content": "What is 40 + 2?"}]
@@ -226,6 +227,20 @@ async def test_a_gateway_without_keys_is_not_asked_by_pages_of_other_sites(origi
     async with before(Mock()) as (_, http), http.post("chat/completions", **asked) as reply:
         assert reply.status == status
         assert status == 200 or (await reply.json())["error"]["code"] == "origin_not_allowed"
+
+
+async def test_no_spec_spends_more_than_a_key_has_left():
+    # Reserved together, these would cost a single token.
+    capped = ", ".join(f"single(max_tokens={cap})" for cap in (290, 290, 290, -869))
+    mock, keyring = Mock(says=lambda seed: (" on",) * 400), Keyring(":memory:")
+    key, token = keyring.add("me", KeyLimits(tokens_per_day=300))
+    headers = {"Authorization": f"Bearer {token}"}
+    async with before(mock, keyring=keyring) as (_, http):
+        async with asyncio.TaskGroup() as asking:
+            for _ in range(8):
+                asked = body(f"mock+decoding-ensemble(configs=[{capped}])", max_tokens=100)
+                asking.create_task(http.post("chat/completions", json=asked, headers=headers))
+        assert keyring.spent(key).tokens <= 300
 
 
 async def test_a_page_with_a_key_may_ask():

@@ -6,7 +6,7 @@ A list never changes under its name: a better one gets the next number, so that 
 from __future__ import annotations
 
 import re
-from functools import cache
+from functools import cache, lru_cache
 from importlib.resources import files
 
 from thinkscale.errors import SpecError
@@ -32,7 +32,7 @@ def count(text: str, wanted: tuple[str, ...]) -> int:
     return len(_pattern(wanted).findall(text.casefold().replace("’", "'"))) if wanted else 0
 
 
-@cache
+@lru_cache(maxsize=64)
 def _pattern(wanted: tuple[str, ...]) -> re.Pattern[str]:
     longest = sorted(wanted, key=len, reverse=True)
     spaced = (r"\s+".join(map(re.escape, phrase.casefold().split())) for phrase in longest)

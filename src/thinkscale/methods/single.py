@@ -6,12 +6,14 @@ from dataclasses import replace
 
 from thinkscale.budget import Cost
 from thinkscale.errors import SpecError
-from thinkscale.registry import spec
+from thinkscale.registry import at_least, spec
 from thinkscale.selection.majority import Majority
 from thinkscale.session import Session
 from thinkscale.types import Message, Outcome, Problem
 
 _QUESTION = "{question}"
+_REPEATS = 8
+"""Most times that a prompt may say the question: a long one would fill the memory."""
 
 
 @spec
@@ -23,15 +25,20 @@ class Single:
     top_p: float | None = None
     """Part of the probability that is sampled from, in (0, 1]; the engine's own when `none`."""
     max_tokens: int | None = None
-    """Tokens the answer may take; the session's cap when `none`."""
+    """Tokens the answer may take, at least 1; the session's cap when `none`."""
     system: str = ""
     """System message in place of the problem's own; empty leaves that as it is."""
     prompt: str = _QUESTION
     """What is asked in place of the question, which stands where it says `{question}`; not for parts with images."""
 
     def __post_init__(self) -> None:
+        at_least(1, max_tokens=self.max_tokens)
         if _QUESTION not in self.prompt:
             raise SpecError(f"`prompt={self.prompt}` must say where the question stands: `{_QUESTION}`")
+        if self.prompt.count(_QUESTION) > _REPEATS:
+            raise SpecError(
+                f"`prompt` says `{_QUESTION}` more than {_REPEATS} times: a long question would fill memory"
+            )
 
     async def solve(self, problem: Problem, llm: Session) -> Outcome:
         """One call."""

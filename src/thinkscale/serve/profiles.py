@@ -209,8 +209,9 @@ class Menu:
         for role, needs in fitted.needs.items():
             playing = self._roles.get(role, engine).capabilities
             if lacking := sorted(needs - playing.can):
-                said = f"The method `{fitted.method!r}` needs `{lacking[0]}`, which `{playing.name or playing.model}` does not"
-                raise ServeError(f"{said} offer: choose another one.", param="model", code="unsupported_method")
+                said = f"The method `{fitted.method!r}` needs `{lacking[0]}`"
+                lacks = f"which `{playing.name or playing.model}` does not offer: choose another one."
+                raise ServeError(f"{said}, {lacks}", param="model", code="unsupported_method")
         calls = fitted.method.ceiling(sampling.max_tokens or 1).calls
         if self._most_calls < calls < math.inf:
             seen = f"{calls:.0f}" if calls < _COUNTABLE else "too many"
