@@ -282,3 +282,21 @@ def test_a_record_needs_no_more_than_the_decorator():
             build(Call("fancy-rule"), "stop-rule")
     finally:
         del BUILT_IN["stop-rule"]["fancy-rule"], sys.modules["nowhere"]
+
+
+@pytest.mark.parametrize("spec", ["cascade(levels=single)", "decoding-ensemble(configs=single)", "deepprune(judge=1)"])
+def test_a_value_of_another_kind_than_the_field_takes_is_refused(spec):
+    with pytest.raises(SpecError, match="takes"):
+        parse(spec, "method")
+
+
+@pytest.mark.parametrize("name", BUILT_IN["method"])
+def test_no_number_in_a_spec_makes_a_method_look_cheaper_than_nothing(name):
+    for field in dataclasses.fields(lookup("method", name)):
+        for value in (-1, -100_000, f"[{-100_000}]"):
+            try:
+                method = parse(f"{name}({field.name}={value})", "method")
+            except SpecError:
+                continue
+            ceiling = method.ceiling(100)
+            assert min(ceiling.tokens, ceiling.calls, ceiling.usd) >= 0, (field.name, value)

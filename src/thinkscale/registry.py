@@ -258,25 +258,32 @@ def _numbered(call: Call, kind: str) -> tuple[str, tuple[tuple[str, object], ...
     return call.name, call.fields
 
 
+_LISTED = re.compile(r"(?:tuple|list|Sequence)\[(.+?)(?:, \.\.\.)?\](?: \| None)?")
 _SCALARS = {"int": (int,), "float": (int, float), "bool": (bool,), "str": (str, Call)}
 
 
 def _value(value: object, annotation: str, where: str) -> object:
     """Turn a parsed value into what a field annotated so takes."""
     kind = next((k for t, k in KIND_OF_TYPE.items() if re.search(rf"\b{t}\b", annotation)), None)
+    listed = _LISTED.fullmatch(annotation)
+    if listed and value is not None and not isinstance(value, list):
+        raise SpecError(f"`{where}` takes a list of {listed[1]}, such as `[{_literal(value)}]`")
     if isinstance(value, list) and re.search("tuple|list|Sequence", annotation, re.IGNORECASE):
-        return tuple(_value(v, annotation, where) for v in value)
+        return tuple(_value(v, listed[1] if listed else annotation, where) for v in value)
     if kind and isinstance(value, Call):
         return build(value, kind)
     allowed = tuple(t for name, types in _SCALARS.items() if re.search(rf"\b{name}\b", annotation) for t in types)
+    # What neither is a scalar nor has a kind, and may be left out, can be given in Python only.
+    unspoken = not allowed and not kind and annotation.endswith("| None")
     misfit = (
         isinstance(value, list)
         or kind
+        or unspoken
         or not isinstance(value, allowed)
         or (isinstance(value, bool) and bool not in allowed)
     )
     if (value is None and not re.search("None|Optional", annotation)) or (
-        value is not None and (allowed or kind) and misfit
+        value is not None and (allowed or kind or unspoken) and misfit
     ):
         raise SpecError(f"`{where}` takes {annotation.replace(' | None', '')}, not `{_literal(value)}`")
     if isinstance(value, Call):
