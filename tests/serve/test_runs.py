@@ -12,8 +12,9 @@ from thinkscale.engines.scripted import Line, Scripted
 from thinkscale.errors import CapabilityError, EngineError, ServeError
 from thinkscale.methods.budget_forcing import BudgetForcing
 from thinkscale.methods.self_consistency import SelfConsistency
+from thinkscale.serve.fair_queue import FairQueue
 from thinkscale.serve.records import Api, Asked, Order
-from thinkscale.serve.runs import FairQueue, Runs
+from thinkscale.serve.runs import Runs
 from thinkscale.stopping.fixed import Fixed
 from thinkscale.store import Store
 from thinkscale.types import Problem, Sampling
@@ -95,6 +96,8 @@ async def test_a_run_without_any_answer_counts_against_the_engine_unless_it_aske
             await running.outcome()
     counted = [line for line in runs.metrics.render()[0].decode().splitlines() if "upstream_errors_total{" in line]
     assert counted == ['thinkscale_upstream_errors_total{status="none"} 1.0']
+
+
 async def test_what_is_kept_for_retries_takes_no_more_than_so_many_bytes(monkeypatch):
     monkeypatch.setattr("thinkscale.serve.runs.MOST_BYTES", 5_000)
     runs = Runs()

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from thinkscale.errors import ServeError, ThinkscaleError
 from thinkscale.serve.replies import failed, response, response_frame
-from thinkscale.serve.runs import KEPT, MOST_KEPT, Running
+from thinkscale.serve.runs import KEPT, MOST_BYTES, MOST_KEPT, Running
 from thinkscale.serve.wire import refusal_of
 
 
@@ -59,10 +59,11 @@ class Shelf:
         most: background responses that are kept, and as many others beside them. Beyond that the oldest whose run is
             over goes first; runs that are not over are bounded by whoever admits them, and none is lost.
         seconds: how long one is kept once its run is over.
+        size: bytes that either of the two lines may take.
     """
 
-    def __init__(self, most: int = MOST_KEPT, seconds: float = KEPT) -> None:
-        self._most, self._seconds = most, seconds
+    def __init__(self, most: int = MOST_KEPT, seconds: float = KEPT, size: int = MOST_BYTES) -> None:
+        self._most, self._seconds, self._size = most, seconds, size
         # Nobody has seen the end of a background response yet, so that others must not crowd it out.
         self._lines: dict[bool, OrderedDict[str, Kept]] = {True: OrderedDict(), False: OrderedDict()}
 
@@ -75,8 +76,10 @@ class Shelf:
         line[kept.id] = kept
         while line and self._stale(next(iter(line.values()))):
             line.popitem(last=False)
-        while len(line) > self._most and (old := next((k for k in line.values() if _over(k)), None)):
+        held = sum(k.running.size for k in line.values())
+        while (len(line) > self._most or held > self._size) and (old := next(filter(_over, line.values()), None)):
             del line[old.id]
+            held -= old.running.size
 
     def get(self, id: str, key: str) -> Kept:
         """The response with an id, for the API key that it was made with.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -17,6 +17,7 @@ from thinkscale.budget import Budget
 from thinkscale.desk import Desk, Event
 from thinkscale.door import solve
 from thinkscale.errors import CapabilityError, ContextError, EngineError, ServeError
+from thinkscale.serve.fair_queue import FairQueue, busy
 from thinkscale.serve.metrics import Metrics
 from thinkscale.serve.records import Order
 from thinkscale.serve.tracing import Tracing
@@ -36,72 +37,6 @@ BEHIND = 1024
 """Events that a listener may be behind before the oldest are dropped: progress is news, not record."""
 
 
-class FairQueue:
-    """Places for runs, given out in turn to those who wait: one each, whoever has how many waiting.
-
-    Args:
-        places: runs at once.
-        waiting: most that may wait; more are refused.
-    """
-
-    def __init__(self, places: int, waiting: int) -> None:
-        self.free = places
-        self.waiting = 0
-        self._most = waiting
-        self._lines: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
-
-    async def take(self, who: str, retry_after: float) -> float:
-        """Get a place, which has to be given back.
-
-        Returns:
-            Seconds that it took; 0 where there was a place at once.
-
-        Raises:
-            ServeError: too many wait already (429).
-        """
-        if self.free and not self.waiting:
-            self.free -= 1
-            return 0.0
-        if self.waiting >= self._most:
-            raise _busy(f"{self.waiting} requests wait already", retry_after)
-        began = time.monotonic()
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._lines.setdefault(who, deque()).append(turn)
-        self.waiting += 1
-        try:
-            await turn
-        except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():
-                self.give()
-            else:
-                self._forget(who, turn)
-            raise
-        return time.monotonic() - began
-
-    def give(self) -> None:
-        """Give a place back: it goes to the first of the next line, and put that line behind the others."""
-        self.free += 1
-        while self._lines and self.free:
-            who, line = next(iter(self._lines.items()))
-            turn = line.popleft()
-            self.waiting -= 1
-            if line:
-                self._lines.move_to_end(who)
-            else:
-                del self._lines[who]
-            if not turn.done():  # otherwise whoever waited has been cancelled and has not run since
-                self.free -= 1
-                turn.set_result(None)
-
-    def _forget(self, who: str, turn: asyncio.Future[None]) -> None:
-        line = self._lines.get(who, ())
-        if turn in line:
-            self._lines[who].remove(turn)
-            self.waiting -= 1
-            if not self._lines[who]:
-                del self._lines[who]
-
-
 @dataclass(slots=True, eq=False)
 class Running:
     """One run, and everybody who waits for it."""
@@ -110,7 +45,7 @@ class Running:
     name: str
     """Under which a retry finds it; empty when none can."""
     size: int = 0
-    """Bytes that it takes as long as it can be found."""
+    """Bytes that it takes as long as it can be found, its request's and its outcome's."""
     ended_by: Callable[[Running], object] = lambda _: None
     """Called once, when it is over, however it ended."""
     desk: Desk = field(default_factory=Desk)
@@ -340,7 +275,7 @@ class Runs:
                 async with asyncio.timeout(seconds):
                     waited = await self.queue.take(who, self.retry_after)
         except TimeoutError:
-            raise _busy(f"there was no place within the {seconds:g} s that the request has", self.retry_after) from None
+            raise busy(f"there was no place within the {seconds:g} s that the request has", self.retry_after) from None
         # A run that did not wait keeps its budget to the letter, because its name in the store depends on it.
         return replace(budget, seconds=max(0.0, seconds - waited)) if waited and seconds is not None else budget
 
@@ -354,8 +289,9 @@ class Runs:
         outcome = None if failed else task.result()
         if outcome is None or outcome.stopped is Stopped.error:
             self._forget(running)  # what failed is not what a retry wants to hear again
-        if outcome is not None and self._known.get(running.name) is running:
-            running.size += (more := _size_of(outcome))
+        more = _size_of(outcome) if outcome else 0
+        running.size += more
+        if self._known.get(running.name) is running:
             self._weigh(more)
         running.over()
         self.metrics.ran(running.order, running.spent, outcome)
@@ -381,14 +317,6 @@ class Runs:
         return running.ended is not None and time.monotonic() - running.ended > KEPT
 
 
-def _busy(why: str, retry_after: float) -> ServeError:
-    return ServeError(
-        f"the gateway is busy: {why}; try again in {retry_after:.0f} s",
-        status=429,
-        type="rate_limit_error",
-        code="overloaded",
-        retry_after=retry_after,
-    )
 def _size_of(outcome: Outcome) -> int:
     told = any(s.logprobs is not None for trace in outcome.traces for s in trace.segments)
     return round(outcome.usage.output_tokens) * (TOLD_TOKEN if told else TOKEN)
