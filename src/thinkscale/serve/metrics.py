@@ -110,8 +110,6 @@ class Metrics:
             return
         method = _method(order)
         self._stopped.labels(method, outcome.stopped).inc()
-        if outcome.stopped is Stopped.error:
-            self._failed.labels("none").inc()
         failed = sum(trace.finish is Finish.error for trace in outcome.traces)
         if failed:
             self._failed_draws.labels(method).inc(failed)

@@ -283,12 +283,13 @@ class Runs:
         """A run has ended in whatever way, perhaps before it began."""
         self._alive.discard(running)
         error = None if task.cancelled() else task.exception()
-        if isinstance(error, EngineError) and not isinstance(error, CapabilityError | ContextError):
-            self.metrics.upstream_failed(error)
-        failed = task.cancelled() or error is not None
-        outcome = None if failed else task.result()
+        outcome = None if task.cancelled() or error is not None else task.result()
         if outcome is None or outcome.stopped is Stopped.error:
             self._forget(running)  # what failed is not what a retry wants to hear again
+        if outcome is not None and outcome.stopped is Stopped.error:
+            error = running.desk.failure
+        if isinstance(error, EngineError) and not isinstance(error, CapabilityError | ContextError):
+            self.metrics.upstream_failed(error)
         more = _size_of(outcome) if outcome else 0
         running.size += more
         if self._known.get(running.name) is running:
