@@ -122,6 +122,24 @@ async def test_requests_that_wait_together_share_batches_and_keep_their_rewards(
     await engine.aclose()
 
 
+async def test_a_text_that_cannot_be_read_fails_no_neighbour(folders, monkeypatch):
+    engine = TransformersReward(model=folders["outcome"], device="cpu")
+    await engine.open()
+    read, longest = engine._reader.read, engine.count(judge(("fox " * 40,)))
+
+    def failing(texts):
+        if any(len(text.ids) >= longest for text in texts):
+            raise IndexError("index out of range")
+        return read(texts)
+
+    monkeypatch.setattr(engine._reader, "read", failing)
+    requests = [judge(), judge(("fox " * 40,)), judge(STEPS[:1])]
+    found = await asyncio.gather(*(rewards(engine, request) for request in requests), return_exceptions=True)
+    assert [len(one.rewards) for one in (found[0], found[2])] == [3, 1]
+    assert "index out of range" in str(found[1])
+    await engine.aclose()
+
+
 async def test_a_head_without_a_padding_token_reads_texts_of_all_lengths(folders, tmp_path):
     words = tiny.tokenizer()
     words.pad_token = None

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import weakref
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -187,15 +187,22 @@ class TransformersReward:
         rows.sort(key=lambda row: -len(row[0].texts[row[1]].ids))
         while rows := [(job, at) for job, at in rows if job.open]:
             batch, rows = rows[: self._batch], rows[self._batch :]
-            try:
-                found = self._reader.read([job.texts[at] for job, at in batch])
-            except Exception as error:
+            self._read(batch)
+
+    def _read(self, batch: Sequence[tuple[_Job, int]]) -> None:
+        """Read some texts at once, or each alone where that fails: the fault of one is not that of all."""
+        try:
+            found = self._reader.read([job.texts[at] for job, at in batch])
+        except Exception as error:
+            if len(batch) > 1:
+                for row in batch:
+                    self._read([row])
+            else:
                 told = f"the reward model could not be run: {type(error).__name__}: {str(error)[:300]}"
-                for job, _ in batch:
-                    job.error = EngineError(told)
-                continue
-            for (job, at), rewards in zip(batch, found, strict=True):
-                job.rewards[at] = rewards
+                batch[0][0].error = EngineError(told)
+            return
+        for (job, at), rewards in zip(batch, found, strict=True):
+            job.rewards[at] = rewards
 
 
 def _shape_for(checkpoint: Checkpoint) -> RewardShape:
