@@ -125,6 +125,12 @@ async def test_a_server_that_refuses_or_ignores_n_serves_all_draws_and_is_rememb
     assert "a request of its own" in caplog.text
 
 
+async def test_a_server_that_shared_few_choices_and_refuses_more_serves_these_too():
+    async with opened(Mock(most=3)) as (engine, _):
+        for n in (2, 5, 4):
+            assert [d.finish for d in await complete(engine, asking(n))] == [Finish.eos] * n
+
+
 async def test_draws_that_may_be_aborted_alone_are_asked_for_alone():
     async with opened(Mock(says=lambda _: LONG, pace=0.005)) as (engine, server):
         abort, seen = Abort(), []

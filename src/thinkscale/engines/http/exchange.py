@@ -35,8 +35,8 @@ class Endpoint:
     think: ThinkFormat
     most: int | None = None
     """Most choices that one request may ask for; `None` if any number."""
-    shares: bool = False
-    """Whether a request for several choices has brought them."""
+    shares: int = 0
+    """Most choices that a request for several has brought."""
     ending: int | None = None
     """Tokens that end a text without a piece of their own; `None` until a reply has shown it."""
 
@@ -112,7 +112,7 @@ class Exchange:
         try:
             unseen = await self._ask(draws)
         except EngineError as refusal:
-            if self.endpoint.shares or not _refused(refusal) or not self._begun.isdisjoint(draws):
+            if len(draws) <= self.endpoint.shares or not _refused(refusal) or not self._begun.isdisjoint(draws):
                 raise
             # Either `n` is refused or something else is; the second fails again, alone.
             await self._ask(draws[:1])
@@ -168,7 +168,7 @@ class Exchange:
             if endpoint.most != 1:
                 endpoint.learn_to_ask_apart("does not let us count the tokens of a choice")
         elif asked > 1 and not choices.unseen:
-            endpoint.shares = True
+            endpoint.shares = max(endpoint.shares, asked)
 
     async def _listen(self, draws: Sequence[int], choices: Choices) -> None:
         """Read a reply into its choices; the request is made again without what the server refuses."""
