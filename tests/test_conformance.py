@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from thinkscale.built_in import BUILT_IN
 from thinkscale.engines.opening import engine_for
 from thinkscale.engines.scripted import Cue, Line, Scripted
 from thinkscale.engines.tabular import Tabular
 from thinkscale.errors import SpecError
-from thinkscale.registry import BUILT_IN, names, parse
+from thinkscale.registry import names, parse
 from thinkscale.testing import check_engine, check_method, check_scorer, check_selector, talk
 
 METHODS = (

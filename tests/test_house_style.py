@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 import thinkscale
-from thinkscale.registry import BUILT_IN, kebab
+from thinkscale.built_in import BUILT_IN
+from thinkscale.registry import kebab
 
 SOURCE = Path(thinkscale.__file__).parent
 PAPERS = SOURCE.parents[1] / "docs" / "papers.md"

@@ -7,12 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from thinkscale.built_in import BUILT_IN
 from thinkscale.errors import SpecError
 from thinkscale.methods.best_of_n import BestOfN
 from thinkscale.methods.budget_forcing import BudgetForcing
 from thinkscale.methods.self_consistency import SelfConsistency
 from thinkscale.methods.single import Single
-from thinkscale.registry import BUILT_IN, build, components, kebab, lookup, names, parse, spec, spec_of
+from thinkscale.registry import build, components, kebab, lookup, names, parse, spec, spec_of
 from thinkscale.scorers.length import Length
 from thinkscale.scorers.mean_logprob import MeanLogprob
 from thinkscale.scorers.self_certainty import SelfCertainty

@@ -16,83 +16,9 @@ from functools import lru_cache, wraps
 from importlib.metadata import entry_points
 from typing import TypeVar, dataclass_transform
 
+from thinkscale.built_in import BUILT_IN
 from thinkscale.errors import SpecError
 
-BUILT_IN: dict[str, dict[str, str]] = {
-    "method": {
-        "atts": "thinkscale.methods.atts:Atts",
-        "best-of-n": "thinkscale.methods.best_of_n:BestOfN",
-        "budget-forcing": "thinkscale.methods.budget_forcing:BudgetForcing",
-        "cascade": "thinkscale.methods.cascade:Cascade",
-        "decoding-ensemble": "thinkscale.methods.decoding_ensemble:DecodingEnsemble",
-        "deepconf-online": "thinkscale.methods.deepconf_online:DeepconfOnline",
-        "deepprune": "thinkscale.methods.deepprune:Deepprune",
-        "ensemble": "thinkscale.methods.ensemble:Ensemble",
-        "on": "thinkscale.methods.on:On",
-        "self-consistency": "thinkscale.methods.self_consistency:SelfConsistency",
-        "semantic-consistency": "thinkscale.methods.semantic_consistency:SemanticConsistency",
-        "single": "thinkscale.methods.single:Single",
-        "tool-call-best-of-n": "thinkscale.methods.tool_call_best_of_n:ToolCallBestOfN",
-        "universal-self-consistency": "thinkscale.methods.universal_self_consistency:UniversalSelfConsistency",
-    },
-    "scorer": {
-        "entropy": "thinkscale.scorers.entropy:Entropy",
-        "fewest-hedges": "thinkscale.scorers.fewest_hedges:FewestHedges",
-        "group-confidence": "thinkscale.scorers.group_confidence:GroupConfidence",
-        "length": "thinkscale.scorers.length:Length",
-        "markers": "thinkscale.scorers.markers:Markers",
-        "mean-logprob": "thinkscale.scorers.mean_logprob:MeanLogprob",
-        "outcome-reward": "thinkscale.scorers.outcome_reward:OutcomeReward",
-        "p-true": "thinkscale.scorers.p_true:PTrue",
-        "perplexity": "thinkscale.scorers.perplexity:Perplexity",
-        "process-reward": "thinkscale.scorers.process_reward:ProcessReward",
-        "self-calibration": "thinkscale.scorers.self_calibration:SelfCalibration",
-        "self-certainty": "thinkscale.scorers.self_certainty:SelfCertainty",
-        "self-certainty-top-k": "thinkscale.scorers.self_certainty_top_k:SelfCertaintyTopK",
-        "sum-logprob": "thinkscale.scorers.sum_logprob:SumLogprob",
-        "verbalised-confidence": "thinkscale.scorers.verbalised_confidence:VerbalisedConfidence",
-    },
-    "stop-rule": {
-        "adaptive-consistency": "thinkscale.stopping.adaptive_consistency:AdaptiveConsistency",
-        "ahead-by-k": "thinkscale.stopping.ahead_by_k:AheadByK",
-        "best-of-infinity": "thinkscale.stopping.best_of_infinity:BestOfInfinity",
-        "confidence-mass": "thinkscale.stopping.confidence_mass:ConfidenceMass",
-        "decided-majority": "thinkscale.stopping.decided_majority:DecidedMajority",
-        "early-exit": "thinkscale.stopping.early_exit:EarlyExit",
-        "esc": "thinkscale.stopping.esc:Esc",
-        "fixed": "thinkscale.stopping.fixed:Fixed",
-        "majority-share": "thinkscale.stopping.majority_share:MajorityShare",
-        "soft-adaptive": "thinkscale.stopping.soft_adaptive:SoftAdaptive",
-    },
-    "selector": {
-        "best": "thinkscale.selection.best:Best",
-        "borda": "thinkscale.selection.borda:Borda",
-        "cisc": "thinkscale.selection.cisc:Cisc",
-        "confidence-filtered-vote": "thinkscale.selection.confidence_filtered_vote:ConfidenceFilteredVote",
-        "majority": "thinkscale.selection.majority:Majority",
-        "mean": "thinkscale.selection.mean:Mean",
-        "median": "thinkscale.selection.median:Median",
-        "minimum-bayes-risk": "thinkscale.selection.minimum_bayes_risk:MinimumBayesRisk",
-        "perplexity-consistency": "thinkscale.selection.perplexity_consistency:PerplexityConsistency",
-        "random": "thinkscale.selection.random:Random",
-        "rpc": "thinkscale.selection.rpc:Rpc",
-        "shortest": "thinkscale.selection.shortest:Shortest",
-        "soft-self-consistency": "thinkscale.selection.soft_self_consistency:SoftSelfConsistency",
-        "weighted-vote": "thinkscale.selection.weighted_vote:WeightedVote",
-    },
-    "engine": {
-        "http": "thinkscale.engines.http:Http",
-        "http-reward": "thinkscale.engines.http_reward:HttpReward",
-        "llamacpp": "thinkscale.engines.llamacpp:LlamaCpp",
-        "pool": "thinkscale.engines.pool:Pool",
-        "replay": "thinkscale.engines.replay:Replay",
-        "scripted": "thinkscale.engines.scripted:Scripted",
-        "tabular": "thinkscale.engines.tabular:Tabular",
-        "transformers": "thinkscale.engines.transformers:Transformers",
-        "transformers-reward": "thinkscale.engines.transformers_reward:TransformersReward",
-        "vllm": "thinkscale.engines.vllm:Vllm",
-    },
-}
 """kind → name → `module:Class`. Installed packages add to it through entry points named `thinkscale.<kind>`."""
 
 KIND_OF_TYPE = {"Method": "method", "Scorer": "scorer", "StopRule": "stop-rule", "Selector": "selector"}

@@ -7,7 +7,8 @@ from thinkscale.bench.majority import majority_at_k, votes_of
 from thinkscale.bench.metrics import best_at_k
 from thinkscale.bench.resample import RANGE, credits, curves, estimates
 from thinkscale.bench.subsets import Graded, random_orders, shuffle, subsets
-from thinkscale.registry import BUILT_IN, parse
+from thinkscale.built_in import BUILT_IN
+from thinkscale.registry import parse
 from thinkscale.selection.numeric import Numeric
 from thinkscale.selection.picking import Picking
 from thinkscale.types import Answer, Finish, Logprobs, LogprobSpace, Message, Origin, Score, Segment, Trace

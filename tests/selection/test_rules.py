@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from thinkscale.built_in import BUILT_IN
 from thinkscale.errors import ScorerError, SpecError
-from thinkscale.registry import BUILT_IN, parse
+from thinkscale.registry import parse
 from thinkscale.selection.borda import Borda
 from thinkscale.selection.mean import Mean
 from thinkscale.selection.median import Median

@@ -4,12 +4,12 @@ from hypothesis import strategies as st
 
 from serve.orders import menu, ran, request
 from thinkscale.budget import Budget
+from thinkscale.built_in import BUILT_IN
 from thinkscale.engines.protocol import Capability
 from thinkscale.engines.scripted import Scripted
 from thinkscale.errors import ServeError, SettingsError
 from thinkscale.methods.self_consistency import SelfConsistency
 from thinkscale.methods.single import Single
-from thinkscale.registry import BUILT_IN
 from thinkscale.serve.features import READERS
 from thinkscale.serve.passthrough import Passthrough
 from thinkscale.serve.profiles import Menu

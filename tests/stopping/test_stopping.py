@@ -8,13 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from thinkscale.budget import Budget
+from thinkscale.built_in import BUILT_IN
 from thinkscale.desk import Desk
 from thinkscale.door import needs_of, solve
 from thinkscale.engines.protocol import Capability
 from thinkscale.engines.scripted import EVERYTHING, Line, Scripted
 from thinkscale.errors import CapabilityError, SpecError
 from thinkscale.methods.self_consistency import SelfConsistency
-from thinkscale.registry import BUILT_IN, parse
+from thinkscale.registry import parse
 from thinkscale.selection.best import Best
 from thinkscale.selection.majority import Majority
 from thinkscale.selection.weighted_vote import WeightedVote

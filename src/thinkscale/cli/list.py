@@ -12,9 +12,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from thinkscale.built_in import BUILT_IN
 from thinkscale.cli.report import clipped
 from thinkscale.errors import SettingsError
-from thinkscale.registry import BUILT_IN, lookup, names, nearest, spec_of
+from thinkscale.registry import lookup, names, nearest, spec_of
 from thinkscale.settings import load
 from thinkscale.store import Store
 
