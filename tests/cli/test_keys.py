@@ -28,7 +28,9 @@ def cli(monkeypatch, capsys, tmp_path):
 
 
 @pytest.fixture
-def ring(tmp_path):
+def ring(tmp_path, monkeypatch):
+    # No day ends while a test runs.
+    monkeypatch.setattr(Keyring.__init__, "__defaults__", (lambda: 1e9,))
     opened = Keyring(tmp_path / "runs.db")
     yield opened
     opened.close()

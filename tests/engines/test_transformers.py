@@ -331,7 +331,7 @@ async def test_a_forgotten_engine_ends_its_thread(folder):
     del engine
     await asyncio.sleep(0)
     gc.collect()
-    await asyncio.to_thread(thread.join, 5)
+    await asyncio.to_thread(thread.join, 60)
     assert not thread.is_alive()
 
 

@@ -94,7 +94,7 @@ def asked(method, path, raw=b"", headers=()):
             "server": ("127.0.0.1", 80),
             "client": ("127.0.0.1", 1),
         }
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await app()(scope, receive, send)
         return told[0]["status"], b"".join(message.get("body", b"") for message in told[1:])
 
