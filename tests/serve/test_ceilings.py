@@ -1,5 +1,7 @@
 """Ceilings: what is set aside for a run is never less than what it spends."""
 
+from dataclasses import replace
+
 import pytest
 
 from thinkscale.budget import Budget
@@ -30,7 +32,7 @@ def ordered(price=None, budget=None, max_tokens=10):
 
 def test_tokens_and_calls_are_those_of_the_method_within_the_budget():
     assert most(ordered()) == Budget(tokens=40, calls=4)
-    assert most(ordered(budget=Budget(tokens=25, seconds=9.0, usd=1.0))) == Budget(tokens=25, calls=4)
+    assert most(ordered(budget=Budget(tokens=25, seconds=9.0, usd=1.0))) == Budget(tokens=25, calls=5)
     assert most(ordered(max_tokens=None)).tokens == 4 * 512
 
 
@@ -50,3 +52,15 @@ async def test_a_run_never_spends_more_than_its_ceiling():
     assert outcome.usage.calls == ceiling.calls == 4
     assert 0 < outcome.usage.output_tokens <= ceiling.tokens
     assert 0 < outcome.usage.usd <= ceiling.usd
+
+
+@pytest.mark.parametrize("left", [15, 41, 48, 60, 72, 100])
+async def test_the_closing_question_of_a_run_is_part_of_its_ceiling(left):
+    order = replace(ordered(PRICE, Budget(tokens=left)), engine=Scripted(lambda _: "so and so on " * 50, price=PRICE))
+    outcome = await solve(
+        order.asked.problem, order.method, order.engine, budget=order.budget, desk=Desk(), sampling=order.sampling
+    )
+    ceiling = most(order)
+    assert outcome.usage.output_tokens <= ceiling.tokens <= left
+    assert outcome.usage.calls <= ceiling.calls
+    assert outcome.usage.usd <= ceiling.usd

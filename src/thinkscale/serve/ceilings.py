@@ -5,21 +5,27 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-from thinkscale.budget import Budget, Cost
+from thinkscale.budget import CLOSING_TOKENS, Budget, Cost
 from thinkscale.engines.protocol import Engine, Request
 from thinkscale.serve.records import Order
 from thinkscale.session import DEFAULT_MAX_TOKENS
 
+_CLOSING = Cost(tokens=CLOSING_TOKENS, calls=1)
+
 
 def most(order: Order) -> Budget:
-    """What a run can spend at most: the ceiling of its method, at list prices and within its budget.
+    """What a run can spend at most: the ceiling of its method, and the closing question that a budget may lead to, at
+    list prices and within its budget.
 
-    It is no budget to run under: one keeps something back for a closing question, which the ceiling does not pay for.
+    It is no budget to run under: what one keeps back for the closing question is then missing for the attempts.
 
     Returns:
         Tokens, calls and money; what nothing bounds is open, and so is money where no engine has a price.
     """
-    ceiling = order.budget.clip(order.method.ceiling(order.sampling.max_tokens or DEFAULT_MAX_TOKENS))
+    ceiling = order.method.ceiling(order.sampling.max_tokens or DEFAULT_MAX_TOKENS)
+    if order.budget.limits():
+        ceiling += _CLOSING
+    ceiling = order.budget.clip(ceiling)
     tokens, calls = (None if math.isinf(most) else int(most) for most in (ceiling.tokens, ceiling.calls))
     usd = _dearest(order, ceiling, (order.engine, *order.roles.values()))
     return Budget(tokens=tokens, calls=calls, usd=None if usd is None or math.isinf(usd) else usd)
