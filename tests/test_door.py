@@ -1,14 +1,18 @@
 import asyncio
+import gc
 from dataclasses import replace
 
 import pytest
 
 import thinkscale as ts
+from thinkscale.desk import Desk
+from thinkscale.door import solve
 from thinkscale.engines.opening import engine_for
 from thinkscale.engines.protocol import ThinkFormat
 from thinkscale.engines.scripted import Line, Scripted
 from thinkscale.engines.tabular import Tabular
 from thinkscale.errors import BudgetError, CapabilityError, ModelError, SpecError
+from thinkscale.registry import parse
 from thinkscale.types import Message
 
 QUESTION = "What is 2 + 2?"
@@ -199,3 +203,22 @@ def test_a_run_that_the_budget_cut_says_so_also_when_the_closing_answer_reached_
 
     outcome = asked("single", Scripted(script), budget)
     assert outcome.stopped == "budget"
+
+
+@pytest.mark.parametrize("method", METHODS)
+async def test_a_run_that_is_over_leaves_nothing_to_the_garbage_collector(method):
+    engine, by = Tabular(), parse(method, "method")
+
+    async def once():
+        seen = []
+        await solve(ts.Problem.of(QUESTION), by, engine, budget=ts.Budget(seconds=60))
+        await solve(ts.Problem.of(QUESTION), by, engine, budget=ts.Budget(tokens=200), desk=Desk(observe=seen.append))
+
+    await once()
+    gc.collect()
+    gc.disable()
+    try:
+        await once()
+        assert gc.collect() == 0
+    finally:
+        gc.enable()

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -118,7 +118,7 @@ class Desk:
 
     def watched(self, landing: Landing[Trace], ledger: Ledger) -> AbstractContextManager[None]:
         """A context in which what is in flight is aborted when the time of an account is up."""
-        return nullcontext() if math.isinf(ledger.deadline) else self._watched(landing, ledger)
+        return nullcontext() if math.isinf(ledger.deadline) else _Alarm(landing, ledger)
 
     def name_of(self, messages: tuple[Message, ...]) -> str:
         """The name of a prompt; that of the one asked about last is remembered."""
@@ -148,24 +148,34 @@ class Desk:
         if problem.tools and problem is not self.problem and not self.tools_of(problem.messages):
             self._variants.append(problem)
 
-    @contextmanager
-    def _watched(self, landing: Landing[Trace], ledger: Ledger) -> Iterator[None]:
-        loop = asyncio.get_running_loop()
-        timer: asyncio.TimerHandle
 
-        def look() -> None:
-            nonlocal timer
-            wait = ledger.deadline - time.monotonic()
-            if wait <= 0:
-                _expire(landing)
-            else:
-                timer = loop.call_later(wait, look)
+@dataclass(slots=True)
+class _Alarm:
+    """Ends what is in flight when the time of an account is up, which may come later than it seemed."""
 
-        timer = loop.call_later(max(0.0, ledger.deadline - time.monotonic()), look)
-        try:
-            yield
-        finally:
-            timer.cancel()
+    landing: Landing[Trace]
+    ledger: Ledger
+    timer: asyncio.TimerHandle | None = None
+
+    def __enter__(self) -> None:
+        self._set(max(0.0, self._left))
+
+    def __exit__(self, *_: object) -> None:
+        if self.timer is not None:
+            self.timer.cancel()
+
+    @property
+    def _left(self) -> float:
+        return self.ledger.deadline - time.monotonic()
+
+    def _look(self) -> None:
+        if (left := self._left) > 0:
+            self._set(left)
+        else:
+            _expire(self.landing)
+
+    def _set(self, seconds: float) -> None:
+        self.timer = asyncio.get_running_loop().call_later(seconds, self._look)
 
 
 def _expire(landing: Landing[Trace]) -> None:

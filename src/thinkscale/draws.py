@@ -181,8 +181,8 @@ class Flight:
     """Called once per draw with its index, its completion, and whether that was replayed from memory."""
     looked_at: Callable[[], Awaitable[None]]
     """Waits until the consumer has seen what landed."""
-    news: Callable[[int, Chunk], None] | None = None
-    """Called with the index of a draw and every piece of it that arrives."""
+    news: Callable[[Flight, int, Chunk], None] | None = None
+    """Called with the flight, the index of a draw and every piece of it that arrives."""
     frugal: bool = False
     """Whether known draws land one after the other, until the consumer has enough."""
     failed: Callable[[EngineError], None] | None = None
@@ -230,7 +230,7 @@ class Flight:
                     await self.looked_at()
             elif index in cut and self.news:
                 self._show(index, cut[index])
-                self.news(index, Chunk(index, "", 0))
+                self.news(self, index, Chunk(index, "", 0))
                 self._show(index, UNMADE)
         if self.landed:
             await self.looked_at()
@@ -295,7 +295,7 @@ class Flight:
         if self.news:
             if chunk.logprobs is not None:
                 self.signals[index] = _longer(self.signals[index], chunk.logprobs)
-            self.news(index, chunk)
+            self.news(self, index, chunk)
         if chunk.completion is not None:
             self._down(index, chunk.completion)
 

@@ -241,7 +241,7 @@ def _flight(work: Work, which: range, grant: Grant, landing: Landing[Trace]) -> 
         session.desk.record(trace, session.name, replayed=replayed)
         landing.put(which[index], trace)
 
-    flight = Flight(
+    return Flight(
         engine=session.engine,
         request=replace(request(work, start, granted, seeds), steps=steps, paths=paths),
         keys=tuple([f"{name}{seed:016x}" for seed in seeds]),
@@ -251,15 +251,13 @@ def _flight(work: Work, which: range, grant: Grant, landing: Landing[Trace]) -> 
         land=land,
         looked_at=landing.looked_at,
         failed=session.desk.fail,
+        news=partial(_heard, work, which) if work.until or session.desk.observe else None,
     )
-    if work.until or session.desk.observe:
-        flight.news = lambda index, chunk: _heard(work, work.starts[which[index]], flight, index, chunk)
-    return flight
 
 
-def _heard(work: Work, start: Trace, flight: Flight, index: int, chunk: Chunk) -> None:
+def _heard(work: Work, which: range, flight: Flight, index: int, chunk: Chunk) -> None:
     """Pass on what a draw just produced, and cut it short when the method has seen enough of it."""
-    session = work.session
+    session, start = work.session, work.starts[which[index]]
     if session.desk.observe and (chunk.tokens or chunk.text):
         at = len(flight.text[index]) - len(chunk.text)
         session.desk.observe(Event(path=start.path, role=session.name, text=chunk.text, at=at, tokens=chunk.tokens))
