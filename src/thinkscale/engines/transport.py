@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from types import SimpleNamespace
 from weakref import WeakKeyDictionary
@@ -126,18 +126,6 @@ class Transport:
                 "OpenAI-compatible server",
                 retryable=True,
             ) from None
-
-    def each_decoded(self, documents: Sequence[bytes]) -> Iterable[object]:
-        """Several JSON documents as objects, by one parse where nothing is wrong with them.
-
-        Raises:
-            EngineError: one of them is something else, once its turn comes.
-        """
-        with suppress(orjson.JSONDecodeError):
-            decoded = orjson.loads(b"[%b]" % b",".join(documents))
-            if len(decoded) == len(documents):
-                return decoded  # type: ignore[no-any-return]
-        return map(self.decoded, documents)
 
     @asynccontextmanager
     async def _request(self, method: str, url: URL, body: Mapping[str, object] | None) -> AsyncIterator[Reply]:

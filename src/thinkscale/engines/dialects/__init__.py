@@ -15,8 +15,6 @@ from thinkscale.engines.protocol import Request
 from thinkscale.types import Finish, Logprobs, Usage
 
 Json = Mapping[str, object]
-Word = tuple[int, str]
-"""The number of a choice and a piece of its text."""
 
 
 class Prefill(StrEnum):
@@ -104,10 +102,6 @@ class Dialect(Protocol):
 
     def news(self, event: Json) -> News:
         """What one streamed event says; unknown events say nothing."""
-        ...
-
-    def word(self, event: Json) -> Word | None:
-        """A streamed event that says nothing but a piece of text, as most do; `None` leaves it to `news`."""
         ...
 
     def whole(self, reply: Json, request: Request) -> News:

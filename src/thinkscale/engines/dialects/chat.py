@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from thinkscale.engines.dialects import Habits, Json, News, Piece, Prefill, Word
+from thinkscale.engines.dialects import Habits, Json, News, Piece, Prefill
 from thinkscale.engines.dialects.fields import given, merged, sampled_fields, written
-from thinkscale.engines.dialects.parts import Choice, blank, lone, news_of
+from thinkscale.engines.dialects.parts import Choice, news_of
 from thinkscale.engines.protocol import Request
 from thinkscale.errors import CapabilityError
 from thinkscale.types import Message
@@ -44,15 +44,6 @@ class Chat:
     def news(self, event: Json) -> News:
         """What one chunk says; chunks of another kind say nothing."""
         return news_of(event, _hear_delta)
-
-    def word(self, event: Json) -> Word | None:
-        """An event that says nothing but a piece of text."""
-        choice = lone(event, "delta")
-        delta = choice and choice.get("delta")
-        if not choice or type(delta) is not dict or not (len(delta) == 1 or blank(delta, "content")):
-            return None
-        index, text = choice.get("index"), delta.get("content")
-        return (index, text) if type(index) is int and type(text) is str else None
 
     def whole(self, reply: Json, request: Request) -> News:
         """What a reply to the request says that came in one piece.
@@ -100,6 +91,9 @@ def _hear(piece: Piece, said: object) -> None:
     if not isinstance(said, dict):
         return
     content = said.get("content")
+    if len(said) == 1 and isinstance(content, str):
+        piece.text = content
+        return
     if isinstance(content, str):
         piece.text = content
     elif isinstance(content, list):

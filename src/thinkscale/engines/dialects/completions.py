@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from thinkscale.engines.dialects import Habits, Json, News, Piece, Word
+from thinkscale.engines.dialects import Habits, Json, News, Piece
 from thinkscale.engines.dialects.fields import merged, sampled_fields, written
-from thinkscale.engines.dialects.parts import Choice, count, legacy_logprobs, lone, news_of
+from thinkscale.engines.dialects.parts import Choice, count, legacy_logprobs, news_of
 from thinkscale.engines.protocol import Request
 from thinkscale.errors import CapabilityError, EngineError
 from thinkscale.types import Finish, Logprobs, LogprobSpace, Message
@@ -44,12 +44,6 @@ class Completions:
     def news(self, event: Json) -> News:
         """What one chunk says; chunks of another kind say nothing."""
         return news_of(event, _hear)
-
-    def word(self, event: Json) -> Word | None:
-        """An event that says nothing but a piece of text."""
-        choice = lone(event, "text") or {}
-        index, text = choice.get("index"), choice.get("text")
-        return (index, text) if type(index) is int and type(text) is str else None
 
     def whole(self, reply: Json, request: Request) -> News:
         """What a reply to the request says that came in one piece.

@@ -12,8 +12,6 @@ Choice = Mapping[str, object]
 _Likely = tuple[int, float, str]
 """Id, log-probability and spelling of a token."""
 _NOTHING = News()
-_FRAME = frozenset({"id", "object", "created", "model", "system_fingerprint", "service_tier", "choices"})
-"""Fields of an event that say nothing of a text."""
 _ENDS = {
     "length": Finish.length,
     "max_tokens": Finish.length,
@@ -52,28 +50,12 @@ def news_of(event: Json, hear: Callable[[Piece, Choice], None]) -> News:
     return News(pieces, usage)
 
 
-def lone(event: Json, said: str) -> Choice | None:
-    """The choice of an event that says nothing but what stands in its field `said`."""
-    choices = event.get("choices")
-    if type(choices) is not list or len(choices) != 1 or type(choices[0]) is not dict:
-        return None
-    if not event.keys() <= _FRAME and not blank(event, *_FRAME):
-        return None
-    return choices[0] if blank(choices[0], said, "index") else None
-
-
-def blank(table: Json, *but: str) -> bool:
-    """Whether nothing is filled in but these fields."""
-    for name, value in table.items():  # noqa: SIM110 - this runs for every token, and `all` takes twice as long
-        if value is not None and name not in but:
-            return False
-    return True
-
-
 def _piece(choice: Choice, hear: Callable[[Piece, Choice], None]) -> Piece:
     index = choice.get("index")
     piece = Piece(index if isinstance(index, int) else 0)
     hear(piece, choice)
+    if len(choice) == 3 and choice.get("finish_reason", piece) is None:
+        return piece  # an index, some text and nothing else: what nearly every chunk is
     if choice.get("finish_reason"):
         piece.finish, piece.stop_string = ending(choice)
     if ids := choice.get("token_ids") or choice.get("response_token_ids"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from thinkscale.engines.dialects import Habits, Json, News, Piece, Word
+from thinkscale.engines.dialects import Habits, Json, News, Piece
 from thinkscale.engines.dialects.fields import given, merged, put_uncommon
 from thinkscale.engines.dialects.parts import complaint, count, finish_of, token_logprobs, usage_of
 from thinkscale.engines.protocol import Request
@@ -49,10 +49,6 @@ class Responses:
             body["tools"] = [_tool(tool) for tool in request.tools]
         put_uncommon(body, sampling, habits)
         return merged(body, sampling.extra)
-
-    def word(self, event: Json) -> Word | None:
-        """None: every kind of event is for `news`."""
-        return None
 
     def news(self, event: Json) -> News:
         """What one event says; the many that only frame the text say nothing."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from thinkscale.engines.dialects import Json, News, Piece, Word
+from thinkscale.engines.dialects import Json, News, Piece
+from thinkscale.engines.dialects.words import Word
 from thinkscale.engines.protocol import Abort, Chunk, Completion, ThinkFormat
 from thinkscale.engines.tail import Tail
 from thinkscale.types import Finish, Logprobs, Usage
@@ -62,13 +63,15 @@ class Choice:
         if piece.finish is not None:
             self.finish, self.stop_string, self.certain = piece.finish, piece.stop_string, piece.total is not None
 
-    def say(self, text: str) -> None:
+    def say(self, word: Word) -> None:
         """Take in a piece that is nothing but text."""
-        if self.thinking:
-            self.grow(Piece(0, text), 0)
-        elif text:
-            self.tokens += 1
-            self.fresh.append(text)
+        if word.thought:
+            self.grow(Piece(self.draw, thought=word.text, total=word.total), 0)
+        elif self.thinking:
+            self.grow(Piece(self.draw, word.text, total=word.total), 0)
+        else:
+            self.tokens = self.tokens + (word.text != "") if word.total is None else max(self.tokens, word.total)
+            self.fresh.append(word.text)
 
     def show(self) -> str:
         """The text that has become certain since the last time."""
@@ -202,11 +205,10 @@ class Choices:
         grown: dict[int, Choice] = {}
         ending = self.ending or 0
         for news in heard:
-            if isinstance(news, tuple):
-                index, text = news
-                if 0 <= index < len(self._choices) and self._choices[index].finish is None:
-                    grown[index] = self._choices[index]
-                    grown[index].say(text)
+            if isinstance(news, Word):
+                if news.index < len(self._choices) and self._choices[news.index].finish is None:
+                    grown[news.index] = self._choices[news.index]
+                    grown[news.index].say(news)
                 continue
             for piece in news.pieces:
                 if 0 <= piece.index < len(self._choices):

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import cast
 
-from thinkscale.engines.dialects import Dialect, Habits, News, Word
+from thinkscale.engines.dialects import Dialect, Habits, News
 from thinkscale.engines.dialects.fields import put_priority, written
+from thinkscale.engines.dialects.words import Word, Words
 from thinkscale.engines.http.choices import Choices
 from thinkscale.engines.protocol import Abort, Chunk, Completion, Request, ThinkFormat
 from thinkscale.engines.sse import Events
@@ -196,14 +197,14 @@ class Exchange:
                     )
                 self._pass(choices.take([self._checked(endpoint.dialect.whole(whole, request))]))
                 return
-            events = Events()
+            events, words = Events(), Words(endpoint.dialect)
             async for block in reply.blocks():
-                if self._hear(events.feed(block), choices):
+                if self._hear(events.feed(block), words, choices):
                     await reply.finish()
                     return
                 if choices.unwanted:
                     return
-            if self._hear(events.end(), choices) or choices.over:
+            if self._hear(events.end(), words, choices) or choices.over:
                 return
         raise self._cut_off()
 
@@ -213,18 +214,29 @@ class Exchange:
             retryable=True,
         )
 
-    def _hear(self, events: Sequence[bytes], choices: Choices) -> bool:
+    def _hear(self, events: Sequence[bytes], words: Words, choices: Choices) -> bool:
         """Take in events; whether the last one was among them."""
         over = DONE in events
-        dialect = self.endpoint.dialect
         heard: list[News | Word] = []
         try:
-            decoded = self.endpoint.transport.each_decoded(events[: events.index(DONE)] if over else events)
             # As far as it goes: what was said before a complaint counts.
-            heard.extend(dialect.word(e) or self._checked(dialect.news(e)) for e in decoded if isinstance(e, dict))
+            heard.extend(self._said(events[: events.index(DONE)] if over else events, words))
         finally:
             self._pass(choices.take(heard))
         return over
+
+    def _said(self, events: Sequence[bytes], words: Words) -> Iterator[News | Word]:
+        dialect = self.endpoint.dialect
+        for event in events:
+            if (known := words.read(event)) is not None:
+                yield known
+                continue
+            said = self.endpoint.transport.decoded(event)
+            if not isinstance(said, dict):
+                continue
+            news = self._checked(dialect.news(said))
+            words.learn(event, news)
+            yield news
 
     def _checked(self, news: News) -> News:
         if news.error is not None:
