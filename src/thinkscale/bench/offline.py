@@ -29,7 +29,7 @@ from thinkscale.stopping.fixed import Fixed
 from thinkscale.types import Trace
 
 Floats = NDArray[np.float64]
-FEW = 50
+FEW = 100
 """Subsets that a rule is asked about which has to see each of them by itself."""
 
 

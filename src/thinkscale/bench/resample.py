@@ -5,23 +5,25 @@ is the rule itself: `Voting.weigh`, `Picking.judged` and `tallies` are the funct
 run, so that what is measured here is what runs there. Leaders that tie share the credit whatever the rule's `ties`
 says, which is what a random choice among them would earn on average.
 
-How it is fast: where a vote's weight is its own, the leaders of k + 1 attempts follow from those of k and the weight of
-one class, so all orders of several problems advance one attempt at a time. Where it depends on ranks, whether attempt i
-is in a subset is a row of bits, and ranks are running sums of these rows in order of score. No subset is ever formed,
-except for rules that are neither.
+How it is fast: where an attempt is picked, all orders of several problems advance one attempt at a time. Where weights
+are added up, whether attempt i is in a subset is a row of bits, and what a class weighs follows from rows; see
+`columns`. No subset is ever formed, except for rules that are neither.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import TypeVar
 
 import numpy as np
 
-from thinkscale.bench.columns import MOST, by_columns, medians, own_weights
+from thinkscale.bench.columns import MOST, TOGETHER, Part, by_columns
+from thinkscale.bench.medians import medians
 from thinkscale.bench.subsets import CountArray, Graded, Orders, random_orders, shuffle, subsets
-from thinkscale.selection.ballots import Ballots, BoolArray, FloatArray, IntArray
+from thinkscale.selection.ballots import Ballots, FloatArray, IntArray
 from thinkscale.selection.borda import Borda
 from thinkscale.selection.confidence_filtered_vote import ConfidenceFilteredVote
+from thinkscale.selection.majority import Majority
 from thinkscale.selection.mean import Mean
 from thinkscale.selection.median import Median
 from thinkscale.selection.minimum_bayes_risk import MinimumBayesRisk
@@ -35,8 +37,9 @@ __all__ = ["Graded", "Orders", "credits", "curves", "estimates", "random_orders"
 
 RANGE = 600.0
 """Widest spread of log-weights, in nats, that a double holds whichever attempt of a pool is the heaviest."""
-COLUMNS, TOGETHER = 4_000, 50
-"""Orders, and problems, that are looked at together, so that what is worked on stays in the processor's cache."""
+FITTED = 2_000
+"""Subsets of one size that something is fitted to at once."""
+Values = TypeVar("Values", FloatArray, CountArray)
 
 
 def curves(rule: Voting, pools: Sequence[Graded], orders: Orders, seed: int = 0) -> FloatArray:
@@ -49,12 +52,10 @@ def curves(rule: Voting, pools: Sequence[Graded], orders: Orders, seed: int = 0)
         seed: of each problem's shuffle.
     """
     rows = [shuffle(orders, problem, seed) for problem in range(len(pools))]
-    several = TOGETHER if _by_columns(rule) else max(1, COLUMNS // len(orders.orders))
-    means = [
-        credits(rule, pools[at : at + several], orders, rows[at : at + several]).mean(axis=-1)
-        for at in range(0, len(pools), several)
-    ]
-    return np.concatenate(means) if means else np.zeros((0, len(orders.sizes)))
+    means = np.zeros((len(pools), len(orders.sizes)))
+    for problems, sizes, credit in _credits(rule, pools, orders, rows):
+        means[problems, sizes] = credit.mean(axis=-1)
+    return means
 
 
 def credits(rule: Voting, pools: Sequence[Graded], orders: Orders, rows: Sequence[IntArray]) -> FloatArray:
@@ -66,25 +67,27 @@ def credits(rule: Voting, pools: Sequence[Graded], orders: Orders, rows: Sequenc
         orders: which subsets.
         rows: each problem's shuffle.
     """
-    shape = (len(orders.sizes), len(orders.orders))
-    found = np.zeros((len(pools), *shape))
-    quick: list[int] = []
-    for problem, pool in enumerate(pools):
-        if not pool.credits.any():
-            continue
-        if len(pool.ballots.classes) <= MOST and _known(rule, pool.ballots):
-            quick.append(problem)
-        elif not isinstance(rule, Rpc):
-            found[problem] = _one_by_one(rule, pool, orders, rows[problem])
-    if isinstance(rule, Rpc) and pools:
-        found = _fitted(rule, pools, orders, rows)
-    if quick:
-        own, shuffled = [pools[i] for i in quick], [rows[i] for i in quick]
-        if _by_columns(rule):
-            found[quick] = by_columns(rule, own, orders.member, shuffled).reshape(-1, *shape)
-        else:
-            found[quick] = _Steps(own, orders, shuffled).credits(rule)
+    found = np.zeros((len(pools), len(orders.sizes), len(orders.orders)))
+    for problems, sizes, credit in _credits(rule, pools, orders, rows):
+        found[problems, sizes] = credit
     return found
+
+
+def _credits(rule: Voting, pools: Sequence[Graded], orders: Orders, rows: Sequence[IntArray]) -> Iterator[Part]:
+    """The credit on all subsets of all problems, part by part; where there is no credit to be had, there is none."""
+    worth = [problem for problem, pool in enumerate(pools) if pool.credits.any()]
+    quick = [i for i in worth if _known(rule, pools[i].ballots)]
+    some, theirs = [pools[i] for i in quick], [rows[i] for i in quick]
+    if isinstance(rule, Rpc):
+        parts = _fitted(rule, some, orders, theirs)
+    elif isinstance(rule, Picking):
+        parts = _picked(rule, some, orders, theirs)
+    else:
+        parts = by_columns(rule, some, orders, theirs)
+    for problems, sizes, credit in parts:
+        yield [quick[i] for i in problems], sizes, credit
+    for problem in sorted({*worth} - {*quick}):
+        yield [problem], slice(None), _one_by_one(rule, pools[problem], orders, rows[problem])[None]
 
 
 def estimates(rule: Numeric, values: Sequence[FloatArray], orders: Orders, rows: Sequence[IntArray]) -> FloatArray:
@@ -97,23 +100,32 @@ def estimates(rule: Numeric, values: Sequence[FloatArray], orders: Orders, rows:
         rows: each problem's shuffle.
     """
     if isinstance(rule, Median) and all(len(own) <= MOST for own in values):
-        shape = (len(values), len(orders.sizes), len(orders.orders))
-        return medians(values, orders.member, rows).reshape(shape)
-    found = np.empty((len(values), len(orders.sizes), len(orders.orders)))
+        return medians(values, orders, rows)
     at = [size - 1 for size in orders.sizes]
-    for problem, own in enumerate(values):
-        drawn = own[subsets(orders, rows[problem])]
-        found[problem] = _means(drawn, at) if isinstance(rule, Mean) else _centres(rule, drawn, at)
-    return found
+    if isinstance(rule, Mean):
+        return _means(values, orders, rows)
+    return np.array([_centres(rule, own[subsets(orders, row)], at) for own, row in zip(values, rows, strict=True)])
 
 
-def _means(drawn: FloatArray, at: list[int]) -> FloatArray:
-    known = np.isfinite(drawn)
-    means = np.where(known, drawn, 0.0).cumsum(axis=1)
-    count = known.view(np.uint8).cumsum(axis=1, dtype=np.float64)
-    with np.errstate(invalid="ignore"):
-        means /= count
-    found: FloatArray = means.T[at]
+def _means(values: Sequence[FloatArray], orders: Orders, rows: Sequence[IntArray]) -> FloatArray:
+    found = np.empty((len(values), len(orders.sizes), len(orders.orders)))
+    at = {size - 1: number for number, size in enumerate(orders.sizes)}
+    for start in range(0, len(values), TOGETHER):
+        some = slice(start, start + TOGETHER)
+        known = [np.isfinite(own) for own in values[some]]
+        numbers = _by_step(
+            [np.where(k, own, 0.0) for own, k in zip(values[some], known, strict=True)], orders, rows[some]
+        )
+        whole = all(bool(own.all()) for own in known)
+        present = None if whole else _by_step([own.view(np.uint8) for own in known], orders, rows[some])
+        total, count = np.zeros_like(numbers[0]), np.zeros(numbers[0].shape, np.uint8)
+        for step, number in enumerate(numbers):
+            total += number
+            if present is not None:
+                count += present[step]
+            if step in at:
+                with np.errstate(invalid="ignore"):
+                    np.divide(total, step + 1.0 if present is None else count, out=found[some, at[step]])
     return found
 
 
@@ -131,21 +143,17 @@ def singular(rule: Voting) -> bool:
 
 
 def _known(rule: Voting, ballots: Ballots) -> bool:
-    """Whether there is a way to evaluate a rule that forms no subsets."""
-    if isinstance(rule, Numeric) or singular(rule):
+    """Whether there is a way to evaluate a rule on many subsets at once."""
+    if isinstance(rule, Rpc):
+        return True
+    if isinstance(rule, Numeric) or singular(rule) or len(ballots.classes) > MOST:
         return False
     if isinstance(rule, MinimumBayesRisk | Picking):
         return True
     values = ballots.scores[ballots.votes & np.isfinite(ballots.scores)]
     if rule.logarithmic and values.size and float(np.ptp(values)) > RANGE:
         return False
-    return not rule.ranked or _by_columns(rule)
-
-
-def _by_columns(rule: Voting) -> bool:
-    return isinstance(rule, MinimumBayesRisk | Borda | ConfidenceFilteredVote) or (
-        isinstance(rule, WeightedVote) and rule.ranked
-    )
+    return not rule.ranked or isinstance(rule, Borda | ConfidenceFilteredVote | WeightedVote)
 
 
 def _one_by_one(rule: Voting, pool: Graded, orders: Orders, rows: IntArray) -> FloatArray:
@@ -153,104 +161,77 @@ def _one_by_one(rule: Voting, pool: Graded, orders: Orders, rows: IntArray) -> F
     return np.array([rule.shares(pool.ballots.take(order[:, :k])) @ pool.credits for k in orders.sizes])
 
 
-def _fitted(rule: Rpc, pools: Sequence[Graded], orders: Orders, rows: Sequence[IntArray]) -> FloatArray:
-    """Credit of a rule that fits something to every subset: all problems at once, each subset as if it were alone."""
+def _fitted(rule: Rpc, pools: Sequence[Graded], orders: Orders, rows: Sequence[IntArray]) -> Iterator[Part]:
+    """Credit of a rule that fits something to every subset: of several problems at once, each as if it were alone."""
+    several = max(1, FITTED // len(orders.orders))
+    for start in range(0, len(pools), several):
+        problems = [*range(start, min(start + several, len(pools)))]
+        for number, credit in enumerate(_fits(rule, [pools[i] for i in problems], orders, [rows[i] for i in problems])):
+            yield problems, slice(number, number + 1), credit[:, None]
+
+
+def _fits(rule: Rpc, pools: Sequence[Graded], orders: Orders, rows: Sequence[IntArray]) -> Iterator[FloatArray]:
+    """For each size, shape [problems, resamples]."""
     drawn = [pool.ballots.take(subsets(orders, own)) for pool, own in zip(pools, rows, strict=True)]
     classes, scores, texts = (np.stack([getattr(b, name) for b in drawn]) for name in ("classes", "scores", "texts"))
     blank = ("",) * max(1, *(len(pool.credits) for pool in pools))
     worth = np.array([[*pool.credits, *[0.0] * (len(blank) - len(pool.credits))] for pool in pools])
-    at = [Ballots(classes[..., :k], scores[..., :k], texts[..., :k], blank, blank) for k in orders.sizes]
-    return np.stack([(rule.shares(ballots) * worth[:, None]).sum(axis=-1) for ballots in at], axis=1)
+    for k in orders.sizes:
+        ballots = Ballots(classes[..., :k], scores[..., :k], texts[..., :k], blank, blank)
+        yield (rule.shares(ballots) * worth[:, None]).sum(axis=-1)
 
 
-class _Steps:
-    """Orders of several problems that advance one attempt at a time, and who leads after each step."""
+def _picked(rule: Picking, pools: Sequence[Graded], orders: Orders, rows: Sequence[IntArray]) -> Iterator[Part]:
+    """Mean credit of the attempts with the highest reading.
 
-    def __init__(self, pools: Sequence[Graded], orders: Orders, rows: Sequence[IntArray]) -> None:
-        self.pools, self.orders, self.rows = pools, orders, rows
-        self.by_step = np.ascontiguousarray(orders.orders.T)
-        self.width = max(len(pool.credits) for pool in pools) + 1
-        worth = [np.append(p.credits, 0.0)[p.ballots.classes] for p in pools]
-        whole = all(bool(np.isin(values, (0.0, 1.0)).all()) for values in worth)
-        self.worth = self._spread([w.astype(np.uint8) for w in worth] if whole else worth)
-
-    def credits(self, rule: Voting) -> FloatArray:
-        """Shape [problems, sizes, resamples]."""
-        plain = [p.ballots.votes.astype(np.float64) for p in self.pools]
-        if isinstance(rule, Picking):
-            weights = [_levels(np.where(p.ballots.votes, rule.judged(p.ballots), -np.inf)) for p in self.pools]
-        else:
-            weights = [own_weights(rule, p.ballots) for p in self.pools]
-        gains = self._spread(weights)
-        if rule.unique:
-            self._silence_repeats(gains)
-        found, idle = self._led(gains, None if isinstance(rule, Picking) else self._slots())
-        if any(((w == 0) & (v > 0)).any() for w, v in zip(weights, plain, strict=True)):
-            # Where no vote has a weight, every vote counts 1.
-            found = np.where(idle, self._led(self._spread(plain), self._slots())[0], found)
-        return found
-
-    def _spread(self, values: Sequence[FloatArray | CountArray]) -> FloatArray | CountArray:
-        """Values of attempts by step, problem and order, shape [n, problems × resamples]."""
-        n, resamples = self.by_step.shape
-        found = np.empty((n, len(values), resamples), values[0].dtype)
-        for problem, (own, rows) in enumerate(zip(values, self.rows, strict=True)):
-            found[:, problem] = own[np.argsort(rows)].take(self.by_step, mode="clip")
-        return found.reshape(n, -1)
-
-    def _slots(self) -> IntArray:
-        """Where each attempt's class keeps its sum; attempts without a vote share a slot of their own."""
-        n, resamples = self.by_step.shape
-        found = np.empty((n, len(self.pools), resamples), np.intp)
-        for problem, (pool, rows) in enumerate(zip(self.pools, self.rows, strict=True)):
-            classes = np.where(pool.ballots.votes, pool.ballots.classes, self.width - 1)
-            start = (problem * resamples + np.arange(resamples)) * self.width
-            np.add(classes[np.argsort(rows)].take(self.by_step, mode="clip"), start, out=found[:, problem])
-        return found.reshape(n, -1)
-
-    def _silence_repeats(self, gains: FloatArray | CountArray) -> None:
-        """Of voters that said the same, only the first of each order keeps its weight."""
-        by_problem = gains.reshape(len(gains), len(self.pools), -1)
-        order = np.arange(by_problem.shape[2])
-        for problem, (pool, rows) in enumerate(zip(self.pools, self.rows, strict=True)):
-            voters = np.flatnonzero(pool.ballots.votes)
-            for text in np.flatnonzero(np.bincount(pool.ballots.texts[voters]) > 1):
-                places = self.orders.place[rows[voters[pool.ballots.texts[voters] == text]]]
-                for place in places:
-                    later = place > places.min(axis=0)
-                    by_problem[place[later], problem, order[later]] = 0.0
-
-    def _led(self, gains: FloatArray | CountArray, slots: IntArray | None) -> tuple[FloatArray, BoolArray]:
-        """Mean credit of the leaders at each size, and where nobody leads; shape [problems, sizes, resamples].
-
-        Only the class of a step's vote gains, and none ever loses, so the old leaders stay unless it passes them.
-        """
-        n, columns = gains.shape
-        sums = np.zeros(columns * self.width if slots is not None else 0)
-        top, earned, leaders = np.zeros(columns), np.zeros(columns, self.worth.dtype), np.ones(columns, np.uint8)
-        shape = (len(self.pools), len(self.orders.sizes), columns // len(self.pools))
-        found, idle = np.empty(shape), np.empty(shape, bool)
-        at = {size - 1: number for number, size in enumerate(self.orders.sizes)}
-        for step in range(n):
-            total = gains[step]
-            if slots is not None:
-                total = sums.take(slots[step], mode="clip")
-                total += gains[step]
-                sums[slots[step]] = total
-            stay = (total <= top).view(np.uint8)
-            joins = ((total >= top) & (gains[step] > 0)).view(np.uint8)
-            leaders *= stay
-            leaders += joins
-            earned *= stay
-            earned += joins * self.worth[step]
-            np.maximum(top, total, out=top)
-            if step in at:
-                np.divide(earned.reshape(shape[0], -1), leaders.reshape(shape[0], -1), out=found[:, at[step]])
-                np.equal(top.reshape(shape[0], -1), 0, out=idle[:, at[step]])
-        return found, idle
+    All orders of several problems advance one attempt at a time: who leads does so until one has a higher reading.
+    """
+    for start in range(0, len(pools), TOGETHER):
+        some = slice(start, start + TOGETHER)
+        problems = [*range(len(pools))][some]
+        for number, credit in enumerate(_led(rule, pools[some], orders, rows[some])):
+            yield problems, slice(number, number + 1), credit[:, None]
 
 
-def _levels(readings: FloatArray) -> FloatArray:
+def _led(rule: Picking, pools: Sequence[Graded], orders: Orders, rows: Sequence[IntArray]) -> Iterator[FloatArray]:
+    """For each size, shape [problems, resamples]."""
+    readings = [np.where(p.ballots.votes, rule.judged(p.ballots), -np.inf) for p in pools]
+    earns = [np.append(p.credits, 0.0)[p.ballots.classes] for p in pools]
+    whole = all(bool(np.isin(own, (0.0, 1.0)).all()) for own in earns)
+    worth: FloatArray | CountArray = (
+        _by_step([own.astype(np.uint8) for own in earns], orders, rows) if whole else _by_step(earns, orders, rows)
+    )
+    levels = _by_step([_levels(own) for own in readings], orders, rows)
+    # Where no attempt has a reading, every vote counts 1.
+    partly = [i for i, p in enumerate(pools) if np.isneginf(readings[i][p.ballots.votes]).any()]
+    votes = credits(Majority(), [pools[i] for i in partly], orders, [rows[i] for i in partly])
+    top, leaders, earned = np.zeros_like(levels[0]), np.ones_like(levels[0]), np.zeros_like(worth[0])
+    at = {size - 1: number for number, size in enumerate(orders.sizes)}
+    for step, (level, value) in enumerate(zip(levels, worth, strict=True)):
+        stay = (level <= top).view(np.uint8)
+        joins = ((level >= top) & (level > 0)).view(np.uint8)
+        leaders *= stay
+        leaders += joins
+        earned *= stay
+        earned += joins * value
+        np.maximum(top, level, out=top)
+        if step in at:
+            credit = earned / leaders
+            if partly:
+                credit[partly] = np.where(top[partly] == 0, votes[:, at[step]], credit[partly])
+            yield credit
+
+
+def _by_step(values: Sequence[Values], orders: Orders, rows: Sequence[IntArray]) -> Values:
+    """Values of attempts by step, problem and order, shape [n, problems, resamples]."""
+    by_step = np.ascontiguousarray(orders.orders.T)
+    found = np.empty((len(by_step), len(values), by_step.shape[1]), values[0].dtype)
+    for problem, (own, row) in enumerate(zip(values, rows, strict=True)):
+        found[:, problem] = own[np.argsort(row)].take(by_step, mode="clip")
+    return found
+
+
+def _levels(readings: FloatArray) -> CountArray:
     """Readings as 1, 2, … in ascending order; 0 for those without one."""
     _, levels = np.unique(readings, return_inverse=True)
-    return np.asarray(levels + (0.0 if np.isneginf(readings).any() else 1.0))
+    return (levels + (0 if np.isneginf(readings).any() else 1)).astype(np.uint8)

@@ -5,15 +5,19 @@ An order of the attempts without replacement gives a subset of every size: its f
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-from thinkscale.selection.ballots import Ballots, FloatArray, IntArray
+from thinkscale.selection.ballots import Ballots, BoolArray, FloatArray, IntArray
 
 CountArray = NDArray[np.uint8]
+Reals = NDArray[np.float32 | np.float64]
+ROWS = 1_600_000
+"""Bits that are looked at together row by row: they stay in the processor's cache, and each row costs a call."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,3 +65,42 @@ def shuffle(orders: Orders, problem: int, seed: int = 0) -> IntArray:
 def subsets(orders: Orders, rows: IntArray) -> IntArray:
     """The attempts of a problem in each order, shape [resamples, n]: the same subsets as indices."""
     return np.argsort(rows)[orders.orders]
+
+
+class Chunk:
+    """The subsets of some sizes, as columns; those of smaller sizes come first."""
+
+    def __init__(self, orders: Orders, sizes: slice) -> None:
+        self.sizes = np.array(orders.sizes[sizes])
+        self.resamples = len(orders.orders)
+        self.part = np.ascontiguousarray(orders.member[:, sizes.start * self.resamples : sizes.stop * self.resamples])
+        """Rows of bits, shape [n, subsets]."""
+
+    @cached_property
+    def single(self) -> Reals:
+        """The same as numbers."""
+        return self.part.astype(np.float32)
+
+    def spread(self, values: NDArray[np.integer]) -> CountArray:
+        """Values of sizes as values of subsets."""
+        return np.repeat(values.astype(np.uint8), self.resamples)
+
+    def until(self, holds: BoolArray) -> list[int]:
+        """How many subsets are of the smaller sizes, for which something holds; shape [cases, sizes]."""
+        return [int(number) * self.resamples for number in holds.sum(axis=-1)]
+
+
+def chunks(orders: Orders, most: int = ROWS) -> Iterator[tuple[slice, Chunk]]:
+    """Some of the sizes at a time."""
+    several = max(1, most // orders.orders.size)
+    for start in range(0, len(orders.sizes), several):
+        sizes = slice(start, min(start + several, len(orders.sizes)))
+        yield sizes, Chunk(orders, sizes)
+
+
+def present(drawn: Sequence[CountArray], wanted: BoolArray) -> CountArray:
+    """How many of the wanted attempts are in each subset, shape [subsets]."""
+    count = np.zeros(len(drawn[0]), np.uint8)
+    for i in np.flatnonzero(wanted).tolist():
+        count += drawn[i]
+    return count
