@@ -21,6 +21,8 @@ LEAST, MOST = 0.01, 1e3
 FEWEST = 4
 STEPS, NEWTON_STEPS, TOLERANCE = 300, 4, 1e-9
 FLOOR = 1e-300
+TOGETHER = 60_000
+"""Values that are fitted together, so that what is computed of them stays in the processor's cache."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,8 +38,12 @@ class Mixture:
 
     def log_parts(self, log_x: FloatArray) -> FloatArray:
         """Log of weight × density of each part, shape [pools, 2, n] for log x of shape [pools, n]."""
-        z = self.shapes * (log_x[:, None, :] - np.log(self.scales))
-        return np.log(self.weights * self.shapes) - log_x[:, None, :] + z - np.exp(np.minimum(z, 700.0))
+        parts = log_x[:, None, :] - np.log(self.scales)
+        parts *= self.shapes
+        parts -= np.exp(np.minimum(parts, 700.0))
+        parts -= log_x[:, None, :]
+        parts += np.log(self.weights * self.shapes)
+        return parts
 
 
 def likely_high(x: FloatArray, known: BoolArray) -> BoolArray:
@@ -62,31 +68,39 @@ def likely_high(x: FloatArray, known: BoolArray) -> BoolArray:
 
 def fitted(log_x: FloatArray, mask: BoolArray) -> Mixture:
     """The mixtures of maximum likelihood near the start, one per row; each row is fitted as if it were alone."""
+    several = max(1, TOGETHER // max(1, log_x.shape[1]))
+    found = [_fitted(log_x[at : at + several], mask[at : at + several]) for at in range(0, len(log_x), several)]
+    weights, shapes, scales = (
+        np.concatenate([np.empty((0, 2, 1)), *(getattr(mixture, name) for mixture in found)])
+        for name in ("weights", "shapes", "scales")
+    )
+    return Mixture(weights, shapes, scales)
+
+
+def _fitted(log_x: FloatArray, mask: BoolArray) -> Mixture:
     rows = len(log_x)
     w, k1, l1, k2, l2 = START
-    whole = Mixture(
-        np.tile(np.array([[w], [1 - w]]), (rows, 1, 1)),
-        np.tile(np.array([[k1], [k2]]), (rows, 1, 1)),
-        np.tile(np.array([[l1], [l2]]), (rows, 1, 1)),
-    )
+    whole = Mixture(*(np.tile([[a], [b]], (rows, 1, 1)) for a, b in ((w, 1 - w), (k1, k2), (l1, l2))))
     best = np.full(rows, -np.inf)
-    active = np.arange(rows)
+    active, now, sample = np.arange(rows), whole, _Sample.of(log_x, mask)
     for _ in range(STEPS):
-        now = Mixture(whole.weights[active], whole.shapes[active], whole.scales[active])
-        responsible, likelihood = _expect(now, log_x[active], mask[active])
+        responsible, likelihood = _expect(now, sample)
         # A row that no longer gains, or that is no longer a number, keeps what it has.
         gains = likelihood - best[active] > TOLERANCE
+        if not gains.all():
+            active, likelihood, responsible = active[gains], likelihood[gains], responsible[gains]
+            if not active.size:
+                break
+            sample, now = _Sample.of(log_x[active], mask[active]), Mixture(*(v[gains] for v in _values(now)))
         best[active] = likelihood
-        active = active[gains]
-        if not active.size:
-            break
-        better = _maximised(responsible[gains], log_x[active], mask[active], whole.shapes[active])
-        whole.weights[active], whole.shapes[active], whole.scales[active] = (
-            better.weights,
-            better.shapes,
-            better.scales,
-        )
+        now = _maximised(responsible, sample, now.shapes)
+        for mine, better in zip(_values(whole), _values(now), strict=True):
+            mine[active] = better
     return whole
+
+
+def _values(mixture: Mixture) -> tuple[FloatArray, FloatArray, FloatArray]:
+    return mixture.weights, mixture.shapes, mixture.scales
 
 
 def _posterior(x: FloatArray, mask: BoolArray) -> BoolArray:
@@ -100,29 +114,63 @@ def _posterior(x: FloatArray, mask: BoolArray) -> BoolArray:
     return likely
 
 
-def _expect(mixture: Mixture, log_x: FloatArray, mask: BoolArray) -> tuple[FloatArray, FloatArray]:
-    parts = np.maximum(mixture.log_parts(log_x), math.log(FLOOR))
+@dataclass(frozen=True, slots=True, eq=False)
+class _Sample:
+    """What every step of a fit asks of the data, shape [rows, n]."""
+
+    log_x: FloatArray
+    mask: BoolArray
+    count: FloatArray
+    """How many values count, shape [rows, 1, 1]."""
+    top: FloatArray
+    """The highest log, same shape."""
+    below: FloatArray
+    """Logs minus the highest, 0 where they do not count."""
+
+    @classmethod
+    def of(cls, log_x: FloatArray, mask: BoolArray) -> _Sample:
+        top = np.where(mask, log_x, -np.inf).max(axis=-1, keepdims=True)
+        below = np.where(mask, log_x - top, 0.0)
+        return cls(log_x, mask, mask.sum(axis=-1, dtype=np.float64)[:, None, None], top[:, None], below)
+
+
+def _expect(mixture: Mixture, sample: _Sample) -> tuple[FloatArray, FloatArray]:
+    parts = np.maximum(mixture.log_parts(sample.log_x), math.log(FLOOR))
     total = np.logaddexp(parts[:, 0], parts[:, 1])
-    responsible = np.where(mask[:, None], np.exp(parts - total[:, None]), 0.0)
-    return responsible, np.where(mask, total, 0.0).sum(axis=-1)
+    parts -= total[:, None]
+    responsible = np.exp(parts, out=parts)
+    responsible *= sample.mask[:, None]
+    return responsible, np.where(sample.mask, total, 0.0).sum(axis=-1)
 
 
-def _maximised(responsible: FloatArray, log_x: FloatArray, mask: BoolArray, shapes: FloatArray) -> Mixture:
+def _maximised(responsible: FloatArray, sample: _Sample, shapes: FloatArray) -> Mixture:
     mass = np.maximum(responsible.sum(axis=-1, keepdims=True), FLOOR)
-    first = np.clip(mass[:, :1] / mask.sum(axis=-1)[:, None, None], *WEIGHTS)
-    top = np.where(mask, log_x, -np.inf).max(axis=-1)[:, None, None]
-    below = np.where(mask[:, None], log_x[:, None] - top, 0.0)
-    mean = (responsible * below).sum(axis=-1, keepdims=True) / mass
+    first = np.clip(mass[:, :1] / sample.count, *WEIGHTS)
+    mean = _dot(responsible, sample.below) / mass
+    squares = sample.below**2
     for _ in range(NEWTON_STEPS):
-        powers = responsible * np.exp(shapes * below)
+        powers = _powers(responsible, sample.below, shapes)
         sums = np.maximum(powers.sum(axis=-1, keepdims=True), FLOOR)
-        slope = (powers * below).sum(axis=-1, keepdims=True) / sums
-        spread = (powers * below**2).sum(axis=-1, keepdims=True) / sums - slope**2
+        slope = _dot(powers, sample.below) / sums
+        spread = _dot(powers, squares) / sums - slope**2
         step = (1 / shapes + mean - slope) / (1 / shapes**2 + np.maximum(spread, 0.0))
         shapes = np.clip(np.clip(shapes + step, shapes / 3, shapes * 3), LEAST, MOST)
-    powers = (responsible * np.exp(shapes * below)).sum(axis=-1, keepdims=True)
-    scales = np.exp(top + np.log(np.maximum(powers, FLOOR) / mass) / shapes)
+    powers = _powers(responsible, sample.below, shapes).sum(axis=-1, keepdims=True)
+    scales = np.exp(sample.top + np.log(np.maximum(powers, FLOOR) / mass) / shapes)
     return Mixture(np.concatenate([first, 1 - first], axis=1), shapes, np.maximum(scales, LEAST))
+
+
+def _powers(responsible: FloatArray, below: FloatArray, shapes: FloatArray) -> FloatArray:
+    powers = below[:, None] * shapes
+    np.exp(powers, out=powers)
+    powers *= responsible
+    return powers
+
+
+def _dot(parts: FloatArray, values: FloatArray) -> FloatArray:
+    """Sums of products, shape [rows, 2, 1]."""
+    found: FloatArray = np.einsum("rpn,rn->rp", parts, values)[..., None]
+    return found
 
 
 def _gamma(x: FloatArray) -> FloatArray:
