@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -177,6 +178,17 @@ async def test_stop_rules_on_a_pool_take_what_they_would_take_live():
     assert full.tokens == np.mean([sum(t.tokens for t in q.traces) for q in questions])
     assert 2 <= early.samples < 8
     assert reads.samples <= 8
+    assert not any(row.note for row in (full, early, reads))
+    partly = [replace(q, traces=tuple(replace(t, scores=()) for t in q.traces)) for q in questions[:1]]
+    rules = ("early-exit", "early-exit(kind=other)", "soft-adaptive", "confidence-mass")
+    rows = stop([*partly, *questions[1:]], [parse(rule, "stop-rule") for rule in rules], 8, orders=2)
+    assert [row.note.partition(", so")[0] for row in rows] == [
+        "on 1 of 6 questions no answer has a score",
+        "no answer has a `other` score",
+        "",
+        "on 1 of 6 questions no answer has a score",
+    ]
+    assert rows[1].samples == 8
     store.close()
 
 

@@ -334,6 +334,11 @@ def test_import_and_select_work_on_a_recorded_file(cli):
     assert told["n"] == [1, 4, 8]
     assert {row["rule"] for row in told["stopping"]} >= {"fixed", "ahead-by-k", "esc"}
     assert len(told["selection"]) > 10
+    rules = ("select", name, "--n", "1,4,8", "--rules", "fixed,early-exit(kind=nobody)")
+    code, out, _ = cli(*rules, "--json")
+    assert [bool(row["note"]) for row in json.loads(out)["stopping"]] == [False, True]
+    code, out, _ = cli(*rules)
+    assert "no answer has a `nobody` score, so it takes all attempts" in out
     code, _, err = cli("select", name, "--n", "none")
     assert (code, "no list of numbers" in err) == (2, True)
     code, _, err = cli("select", "nothing")

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,7 @@ from thinkscale.selection.majority import Majority
 from thinkscale.selection.numeric import Numeric
 from thinkscale.selection.voting import Voting
 from thinkscale.stopping import StopRule
+from thinkscale.stopping.confidences import confidence
 from thinkscale.stopping.counts import CountRule
 from thinkscale.stopping.esc import Esc
 from thinkscale.stopping.fixed import Fixed
@@ -57,6 +59,8 @@ class Stop:
     """Generated tokens of the attempts that were drawn, those without an answer included."""
     against: Paired | None
     """Against a majority vote over all attempts; paired by question."""
+    note: str = ""
+    """Where it found nothing to read and took all attempts."""
 
 
 def select(
@@ -101,8 +105,39 @@ def stop(
         parts = np.array([d.spent(d.until(rule)) for d in drawn])
         against = paired_difference(parts[:, 0], full) if len(questions) > 1 else None
         accuracy, samples, tokens = parts.mean(axis=0).tolist()
-        found.append(Stop(rule=repr(rule), accuracy=accuracy, samples=samples, tokens=tokens, against=against))
+        found.append(
+            Stop(
+                rule=repr(rule),
+                accuracy=accuracy,
+                samples=samples,
+                tokens=tokens,
+                against=against,
+                note=_blind(rule, questions),
+            )
+        )
     return found
+
+
+def _blind(rule: StopRule, questions: Sequence[Question]) -> str:
+    """On how many questions a rule finds nothing of what it reads, so that it takes all attempts; empty for none."""
+    if "logprobs" in getattr(rule, "needs", ()):
+        what, reads = "log-probabilities", _has_logprobs
+    elif (kind := getattr(rule, "kind", None)) is not None:
+        what = f"a `{kind}` score" if kind else "a score"
+        reads = partial(_has_score, kind)
+    else:
+        return ""
+    number = sum(not any(map(reads, q.traces)) for q in questions)
+    where = "no answer" if number == len(questions) else f"on {number} of {len(questions)} questions no answer"
+    return f"{where} has {what}, so it takes all attempts there, as `fixed` does" if number else ""
+
+
+def _has_logprobs(trace: Trace) -> bool:
+    return trace.answer is not None and any(s.logprobs is not None and s.logprobs.chosen for s in trace.segments)
+
+
+def _has_score(kind: str, trace: Trace) -> bool:
+    return confidence(trace, kind) is not None
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,7 +54,7 @@ def command(
         console.print(_curves(curves, sizes))
     if stops:
         console.print(_stops(stops))
-    for note in _notes(curves):
+    for note in _notes([*curves, *stops]):
         console.print(Text(note, style="dim"))
     print(
         f"\n{len(questions)} questions; right in %, over {resamples:,} random subsets of each size, equal shares\n"
@@ -105,8 +105,8 @@ def _curves(curves: Sequence[Curve], sizes: Sequence[int]) -> Table:
     return table
 
 
-def _notes(curves: Sequence[Curve]) -> list[str]:
-    return [f"{curve.rule}: {curve.note}" for curve in curves if curve.note]
+def _notes(rows: Sequence[Curve | Stop]) -> list[str]:
+    return [f"{row.rule}: {row.note}" for row in rows if row.note]
 
 
 def _stops(stops: Sequence[Stop]) -> Table:
