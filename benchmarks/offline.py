@@ -7,8 +7,8 @@ the same nested random subsets. Goals, on one core: majority within 1 s, all oth
 
 `rpc` fits a mixture to every subset, so it is evaluated on fewer of them and is not in that sum; its line says
 how many.
-The slow way is the rule called on the traces of a subset; it is timed on a few subsets and multiplied. Seconds are those
-of the processor, so that what else runs on the machine counts as little as it can.
+The slow way is the rule called on the traces of a subset; it is timed on a few subsets and multiplied. Seconds are
+those of the processor, so that what else runs on the machine counts as little as it can.
 """
 
 from __future__ import annotations
