@@ -82,7 +82,22 @@ def test_the_interval_of_ece_is_that_of_resamples_taken_one_by_one():
     assert (found.low, found.high) == pytest.approx(tuple(slow), abs=0.02)
 
 
-@pytest.mark.parametrize("wrong", [([1.2], [1]), ([0.5], [1, 0]), ([], []), ([float("nan")], [1])])
+NAN = float("nan")
+
+
+@pytest.mark.parametrize("wrong", [([1.2], [1]), ([0.5], [1, 0]), ([], []), ([NAN], [1]), ([0.5], [NAN]), ([0.5], [2])])
 def test_what_is_no_confidence_is_refused(wrong):
     with pytest.raises(BenchError):
         ece(*wrong)
+    with pytest.raises(BenchError):
+        brier(*wrong)
+
+
+def test_a_verdict_that_is_missing_is_not_left_out_in_silence():
+    with pytest.raises(BenchError, match="a verdict that is not from 0 to 1"):
+        auroc([0.1, 0.2, 0.3], [0, 1, float("nan")])
+
+
+def test_there_is_no_error_over_no_bins():
+    with pytest.raises(BenchError, match="0 bins"):
+        ece([0.5], [1], bins=0)

@@ -50,6 +50,10 @@ def test_the_questions_needed_have_the_worked_values():
     assert power_at(100, 0, **plan) == pytest.approx(0.05)
 
 
+def test_a_difference_without_noise_takes_a_question_to_show():
+    assert questions_needed(0.1, between=0, within=0) == 1
+
+
 def test_mcnemar_and_wilson_have_the_worked_values():
     assert mcnemar(10, 3) == pytest.approx(0.092285, abs=5e-7)
     assert mcnemar(3, 10) == mcnemar(10, 3)
@@ -135,6 +139,8 @@ def test_resampling_in_pieces_is_still_resampling(monkeypatch):
 
 def test_a_single_question_has_no_error():
     assert math.isnan(mean_se([1]).se)
+    assert math.isnan(mean_se([1], ["a"]).se)
+    assert math.isnan(clustered_se([1, 0, 1], ["a"] * 3))
     reach = mean_se([1, 0, 1, 1]).interval()
     assert (reach.low + reach.high) / 2 == pytest.approx(0.75)
 
@@ -148,12 +154,15 @@ def test_a_single_question_has_no_error():
         lambda: variance_parts([[1, 0]]),
         lambda: paired_difference([1, 0], [1]),
         lambda: paired_difference([1], [1]),
+        lambda: paired_difference([1, 0], [0, 0], ["a", "a"]),
         lambda: wilson(3, 2),
         lambda: wilson(0, 0),
         lambda: wilson(1, 2, level=95),
         lambda: mcnemar(-1, 2),
         lambda: questions_needed(0, between=1, within=1),
         lambda: questions_needed(0.1, between=-1, within=1),
+        lambda: questions_needed(0.1, between=1, within=1, power=1),
+        lambda: power_at(0, 0.1, between=1, within=1),
     ],
 )
 def test_what_is_not_defined_is_refused(wrong):

@@ -28,7 +28,7 @@ def ece(confidence: ArrayLike, correct: ArrayLike, *, bins: int = 10) -> float:
         bins: of equal width.
 
     Raises:
-        BenchError: the shapes differ, or a confidence is outside [0, 1].
+        BenchError: the shapes differ, a confidence or a verdict is outside [0, 1], or there is no bin.
     """
     return float(np.abs(_gaps(confidence, correct, bins).sum(axis=0)).sum()) / np.size(correct)
 
@@ -101,6 +101,8 @@ def risk_coverage(confidence: ArrayLike, correct: ArrayLike) -> RiskCoverage:
 def _gaps(confidence: ArrayLike, correct: ArrayLike, bins: int) -> Floats:
     """Correct minus confidence of every question, in the column of its bin; shape [Q, bins]."""
     p, x = _pair(confidence, correct)
+    if bins < 1:
+        raise BenchError(f"a calibration error over {bins} bins was asked for: choose one at least")
     # Edges as quotients: .7 is the float 7/10, and 7 × .1 is not.
     index = np.maximum(np.searchsorted(np.arange(bins + 1) / bins, p, "left") - 1, 0)
     gaps = np.zeros((len(p), bins))
@@ -114,4 +116,6 @@ def _pair(confidence: ArrayLike, correct: ArrayLike, *, unit: bool = True) -> tu
         raise BenchError(f"calibration saw confidences {p.shape} and verdicts {x.shape}: give one of each per question")
     if np.isnan(p).any() or (unit and not ((p >= 0) & (p <= 1)).all()):
         raise BenchError("calibration saw a confidence that is no share from 0 to 1: normalise it or leave it out")
+    if not ((x >= 0) & (x <= 1)).all():
+        raise BenchError("calibration saw a verdict that is not from 0 to 1: leave out what was not judged")
     return p, x

@@ -89,7 +89,8 @@ def mean_se(values: ArrayLike, clusters: ArrayLike | None = None) -> Estimate:
 def clustered_se(values: ArrayLike, clusters: ArrayLike) -> float:
     """√(Σ_c (Σ_{q∈c} (x_q − x̄))²) / n, for questions that are not independent of each other.
 
-    With every question a cluster of its own it is the plain error with n in place of n − 1.
+    With every question a cluster of its own it is the plain error with n in place of n − 1. It is not a number with a
+    single cluster, whose sum of differences is 0 whatever the questions are.
 
     Args:
         values: shape [Q] or [Q, K].
@@ -97,7 +98,7 @@ def clustered_se(values: ArrayLike, clusters: ArrayLike) -> float:
     """
     x = _means(values)
     sums, _ = _summed(x - x.mean(), clusters)
-    return math.sqrt(float((sums**2).sum())) / len(x)
+    return math.sqrt(float((sums**2).sum())) / len(x) if len(sums) > 1 else math.nan
 
 
 def variance_parts(values: ArrayLike) -> Variance:
@@ -154,14 +155,16 @@ def paired_difference(
         seed: of both.
 
     Raises:
-        BenchError: the questions differ in number, or there are fewer than two.
+        BenchError: the questions differ in number, or there are fewer than two, or than two clusters.
     """
     x, y = _means(a), _means(b)
     if len(x) != len(y) or len(x) < 2:
         raise BenchError(f"{len(x)} questions were to be paired with {len(y)}: give both methods the same two or more")
+    sums, _ = _summed(x - y, clusters)
+    if len(sums) < 2:
+        raise BenchError(f"a difference over {len(x)} questions of one cluster has no error: give two clusters or more")
     found = mean_se(x - y, clusters)
     reach = bootstrap_mean(x - y, clusters, level=level, resamples=resamples, seed=seed)
-    sums, _ = _summed(x - y, clusters)
     return Paired(found.mean, found.se, reach.low, reach.high, _sign_test(sums, resamples, seed))
 
 
@@ -217,20 +220,22 @@ def questions_needed(
         level: 1 − α, of the two-sided test.
 
     Raises:
-        BenchError: δ is 0, a variance negative or there is no sample.
+        BenchError: δ is 0, a variance negative, there is no sample, or the power is not between 0 and 1.
     """
     _check_plan(between, within, samples)
     if difference == 0:
         raise BenchError("the questions that show a difference of 0 were asked for: name the smallest that matters")
-    reach = _z(level) + NormalDist().inv_cdf(power)
-    return math.ceil(reach**2 * (between + within / samples) / difference**2)
+    if not 0 < power < 1:
+        raise BenchError(f"a power of {power} was asked for: choose a probability between 0 and 1, such as .8")
+    reach = max(0.0, _z(level) + NormalDist().inv_cdf(power))
+    return max(1, math.ceil(reach**2 * (between + within / samples) / difference**2))
 
 
 def power_at(
     questions: int, difference: float, *, between: float, within: float, samples: int = 1, level: float = 0.95
 ) -> float:
     """Probability that a two-sided test of this many questions finds a difference; arguments as `questions_needed`."""
-    _check_plan(between, within, samples)
+    _check_plan(between, within, min(samples, questions))
     se = math.sqrt((between + within / samples) / questions)
     if se == 0:
         return float(difference != 0)
@@ -281,8 +286,8 @@ def _sign_test(sums: Floats, resamples: int, seed: int) -> float:
 def _check_plan(between: float, within: float, samples: int) -> None:
     if between < 0 or within < 0 or samples < 1:
         raise BenchError(
-            f"a sample size was planned with variances {between:g} and {within:g} and {samples} samples: variances are "
-            "not negative, and there is one sample at least"
+            f"a test was planned with variances {between:g} and {within:g} and {samples} samples or questions: "
+            "variances are not negative, and there is one of each at least"
         )
 
 

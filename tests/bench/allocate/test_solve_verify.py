@@ -65,3 +65,5 @@ def test_fewer_than_four_budgets_and_numbers_without_a_logarithm_are_refused():
         fit_power_law([1, 2, 4, 8], [0, 1, 2, 4])
     with pytest.raises(BenchError, match="not all positive"):
         fit_power_law([1, 2, 4, math.inf], [1, 1, 2, 4])
+    with pytest.raises(BenchError, match="one value per budget"):
+        fit_power_law([1, 2, 4, 8], [1, 2, 4])

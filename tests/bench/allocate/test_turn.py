@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from thinkscale.bench.allocate.turn import (
     GRID,
+    _mean_entropy,
     plan_temperature,
     renormalised_entropy,
     tempered,
@@ -22,7 +23,7 @@ from thinkscale.engines.scripted import Scripted
 from thinkscale.engines.tabular import END, START, Tabular
 from thinkscale.errors import BenchError, CapabilityError, EngineError
 from thinkscale.session import Session
-from thinkscale.types import LogprobSpace, Problem
+from thinkscale.types import Logprobs, LogprobSpace, Problem
 
 EXAMPLE = [-3.0, -2.8, -2.62, -2.46, -2.32, -2.20, -2.10, -2.01, -1.85, -1.60, -1.25, -0.80, -0.25, 0.40]
 PROBLEMS = [Problem.of("2 + 2?"), Problem.of("2 + 3?")]
@@ -117,6 +118,12 @@ async def test_every_problem_weighs_the_same_and_no_more_of_them_are_asked_than_
     assert found.usage.calls == ledger.spent.calls == 15
 
 
+def test_a_position_without_alternatives_is_no_position_of_entropy_0():
+    even = ((0, math.log(0.5)), (1, math.log(0.5)))
+    signals = Logprobs(space=LogprobSpace.processed, chosen=(0.0, 0.0), top=((), even))
+    assert _mean_entropy(signals, 1.0) == pytest.approx(math.log(2))
+
+
 async def test_what_makes_a_curve_impossible_is_said():
     with pytest.raises(CapabilityError, match="`top-logprobs`"):
         await plan_temperature(Scripted(["a"], can=frozenset()), PROBLEMS)
@@ -127,5 +134,10 @@ async def test_what_makes_a_curve_impossible_is_said():
     spent = Session(Tabular(), Ledger(Budget(calls=2)), Desk())
     with pytest.raises(EngineError, match=r"at temperature `0.2`: the budget was spent"):
         await plan_temperature(spent, PROBLEMS, samples=2)
-    with pytest.raises(BenchError, match="3 or more, in increasing order"):
+    untouched = Session(Tabular(), ledger := Ledger(Budget()), Desk())
+    for grid in ((0.5, 1.0), (0.0, 0.5, 1.0), (1.0, 0.5, 1.5)):
+        with pytest.raises(BenchError, match="3 or more above 0, in increasing order"):
+            await plan_temperature(untouched, PROBLEMS, grid)
+    assert ledger.spent.calls == 0
+    with pytest.raises(BenchError, match="3 or more above 0, in increasing order"):
         turning_point([0.1, 0.1, 0.2], [0, 0, 0])

@@ -90,3 +90,5 @@ def test_what_is_no_probability_and_shares_that_do_not_sum_to_one_are_refused():
         expected_worth(1, [EASY], verifier(0))
     with pytest.raises(BenchError, match="at least 1"):
         overall_accuracy(0, PAPER, verifier(0))
+    with pytest.raises(BenchError, match="at least 1"):
+        best_attempts(PAPER, verifier(0), most=0)

@@ -92,8 +92,10 @@ def fit_power_law(budgets: Sequence[float], values: Sequence[float]) -> PowerLaw
     those budgets out, and say so.
 
     Raises:
-        BenchError: fewer than 4 different budgets, or a number that is not positive.
+        BenchError: fewer than 4 different budgets, not one value for each, or a number that is not positive.
     """
+    if len(budgets) != len(values):
+        raise BenchError(f"a power law saw {len(budgets)} budgets and {len(values)} values: give one value per budget")
     if len(set(budgets)) < 4:
         raise BenchError(f"a power law was asked of {len(set(budgets))} budgets: measure at least 4 different ones")
     if min(*budgets, *values) <= 0 or not all(map(math.isfinite, (*budgets, *values))):

@@ -61,10 +61,9 @@ def turning_point(temperatures: Sequence[float], log_entropies: Sequence[float])
     (y(T + 2h) − 2y(T) + y(T − 2h)) / 4h² wherever both neighbours are inside.
 
     Raises:
-        BenchError: fewer than 3 temperatures, not increasing, or an entropy of 0 or not a number.
+        BenchError: fewer than 3 temperatures, not increasing or not above 0, or an entropy of 0 or not a number.
     """
-    if len(temperatures) < 3 or any(a >= b for a, b in pairwise(temperatures)):
-        raise BenchError(f"no turn can be found on the grid {list(temperatures)}: give 3 or more, in increasing order")
+    _check_grid(temperatures)
     for temperature, value in zip(temperatures, log_entropies, strict=True):
         if not math.isfinite(value):
             raise BenchError(f"the log entropy at temperature `{temperature:g}` is `{value}`: leave that one out")
@@ -79,6 +78,13 @@ def turning_point(temperatures: Sequence[float], log_entropies: Sequence[float])
         for_best_of_n=round(turn + BEST_OF_N_SHIFT, 9),
         curve=tuple(TurnPoint(temperature=t, log_entropy=y, curvature=c) for t, y, c in rows),
     )
+
+
+def _check_grid(temperatures: Sequence[float]) -> None:
+    if len(temperatures) < 3 or temperatures[0] <= 0 or any(a >= b for a, b in pairwise(temperatures)):
+        raise BenchError(
+            f"no turn can be found on the grid {list(temperatures)}: give 3 or more above 0, in increasing order"
+        )
 
 
 def token_entropy(logprobs: Sequence[float]) -> float:
@@ -133,6 +139,7 @@ async def plan_temperature(
     """
     if not problems:
         raise BenchError("a temperature was to be planned on no problems: give at least one")
+    _check_grid(grid)
     session = await _session(llm)
     session.require(frozenset({Capability.top_logprobs}))
     asked = problems[:samples]
@@ -186,12 +193,12 @@ class _Pilot:
                 self.usage += Usage(calls=1, output_tokens=trace.tokens)
                 self.failure = trace.error or self.failure
                 signals = trace.segments[-1].logprobs if trace.segments else None
-                if signals is not None and signals.top:
+                if signals is not None and any(signals.top):
                     found.append(_mean_entropy(signals, temperature))
         return math.fsum(found) / len(found) if found else None
 
 
 def _mean_entropy(signals: Logprobs, temperature: float) -> float:
     raw = signals.space is LogprobSpace.raw
-    rows = ([lp for _, lp in row] for row in signals.top)
-    return math.fsum(token_entropy(tempered(row, temperature) if raw else row) for row in rows) / len(signals.top)
+    rows = [[lp for _, lp in row] for row in signals.top if row]
+    return math.fsum(token_entropy(tempered(row, temperature) if raw else row) for row in rows) / len(rows)

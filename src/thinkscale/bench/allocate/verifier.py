@@ -78,7 +78,12 @@ def expected_worth(attempts: int, tasks: Sequence[TaskClass], verifier: Verifier
 
 
 def best_attempts(tasks: Sequence[TaskClass], verifier: Verifier, *, most: int = 100) -> int:
-    """The number of attempts from 1 to `most` that is worth most; the smallest of equals."""
+    """The number of attempts from 1 to `most` that is worth most; the smallest of equals.
+
+    Raises:
+        BenchError: `most` is below 1, or the shares do not sum to 1.
+    """
+    _check(most, tasks)
     return max(range(1, most + 1), key=lambda k: (expected_worth(k, tasks, verifier), -k))
 
 
