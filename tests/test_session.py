@@ -3,6 +3,7 @@
 import asyncio
 import time
 from contextlib import aclosing
+from itertools import count
 
 import pytest
 
@@ -16,6 +17,7 @@ from thinkscale.engines.tabular import Tabular
 from thinkscale.errors import CapabilityError, EngineError, SettingsError
 from thinkscale.methods.budget_forcing import BudgetForcing
 from thinkscale.methods.self_consistency import SelfConsistency
+from thinkscale.methods.semantic_consistency import SemanticConsistency
 from thinkscale.methods.single import Single
 from thinkscale.session import Session
 from thinkscale.stopping.ahead_by_k import AheadByK
@@ -174,6 +176,18 @@ async def test_nested_attempts_on_a_priced_engine_stay_within_the_money():
     engine = Scripted(lambda _: WORDS, price=Price(input=10.0, output=100.0))
     outcome = await solve(PROBLEM, SelfConsistency(n=9, by=Single(), stop=Fixed()), engine, budget=Budget(usd=0.01))
     assert 0.004 < outcome.usage.usd <= 0.01
+
+
+async def test_nested_attempts_have_the_money_for_a_judge_that_is_dearer_than_the_model():
+    said = count()
+    model = Scripted(lambda _: f"a b The answer is {next(said) % 8}", price=Price(input=0.01, output=0.01))
+    judge = Scripted(lambda _: "no", price=Price(input=10.0, output=100.0))
+    nested = SelfConsistency(n=2, by=SemanticConsistency(n=4), stop=Fixed())
+    desks = [Desk(roles={"judge": judge}) for _ in range(2)]
+    alone = await solve(PROBLEM, nested, model, budget=Budget(), desk=desks[0])
+    within = await solve(PROBLEM, nested, model, budget=Budget(usd=50.0), desk=desks[1])
+    assert within.usage.usd == pytest.approx(alone.usage.usd)
+    assert alone.usage.usd > 0.0001
 
 
 async def test_an_open_loop_ends_when_the_money_is_gone():

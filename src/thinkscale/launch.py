@@ -208,7 +208,8 @@ def roles_of(method: object) -> frozenset[str]:
 def _with_money(session: Session, problem: Problem, by: Method) -> Cost:
     """The ceiling of a method at its dearest model: every call may read the prompt and all that was written before."""
     ceiling, usd = by.ceiling(session.cap), 0.0
-    for engine in (session.engine, *(session.role(name).engine for name in sorted(roles_of(by)))):
+    asked = {name for part in components(by) for name in getattr(part, "role_needs", ())}
+    for engine in (session.engine, *(session.role(name).engine for name in sorted(asked | roles_of(by)))):
         if price := engine.capabilities.price:
             read = engine.count(Request(messages=problem.messages)) + ceiling.tokens
             usd = max(usd, (ceiling.calls * read * price.input + ceiling.tokens * price.output) / 1e6)

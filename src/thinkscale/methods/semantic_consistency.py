@@ -6,9 +6,11 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import ClassVar
 
 from thinkscale.answers import extract
 from thinkscale.budget import Cost
+from thinkscale.engines.protocol import Capability
 from thinkscale.errors import SpecError
 from thinkscale.registry import at_least, spec
 from thinkscale.selection import Selector
@@ -44,6 +46,8 @@ class SemanticConsistency:
     select: Selector = Majority()
     by: Method | None = None
     """Draw each attempt through this method instead of by one call."""
+
+    role_needs: ClassVar[Mapping[str, frozenset[Capability]]] = {"judge": frozenset()}
 
     def __post_init__(self) -> None:
         at_least(1, n=self.n, max_tokens=self.max_tokens)
