@@ -40,6 +40,8 @@ class _Tally:
 
     exact: bool
     """Whether single precision holds every sum."""
+    most = PRODUCTS
+    """Bits to look at together."""
     blur = 0.0
     """How far sums in single precision may be off, beside a part of themselves."""
 
@@ -69,7 +71,7 @@ class _Tally:
 def by_columns(rule: Voting, pools: Sequence[Graded], orders: Orders, rows: Sequence[IntArray]) -> Iterator[Part]:
     """Credit of a rule that adds up weights, on every subset."""
     tallies = _tallies(rule, pools, orders, rows)
-    most = ROWS if any(isinstance(tally, _Loop) for _, tally in tallies) else PRODUCTS
+    most = min((tally.most for _, tally in tallies), default=ROWS)
     for sizes, chunk in chunks(orders, most):
         for problems, tally in tallies:
             yield problems, sizes, _credited(tally, chunk).reshape(len(problems), -1, len(orders.orders))
@@ -176,6 +178,8 @@ def _product(weights: Reals, drawn: Reals) -> Reals:
 class _Loop(_Tally):
     """One pool, whose attempts are looked at by rising score."""
 
+    most = ROWS
+
     def __init__(self, pool: Graded, rows: IntArray) -> None:
         super().__init__([pool])
         self.pool, self.rows, self.groups = pool, rows, _ascending(pool.ballots)
@@ -199,24 +203,17 @@ class _Loop(_Tally):
 class _Agreeing(_Loop):
     """Each vote adds to every class what it is worth when the vote is right; only classes that were given count."""
 
+    most = ROWS // 2
+
     def __init__(self, rule: MinimumBayesRisk, pool: Graded, rows: IntArray) -> None:
         super().__init__(pool, rows)
         self.weights = rule.utilities(pool.ballots).T
         self.scaled, self.exact = _scaled(self.weights, float(len(rows)))
 
-    def quick(self, chunk: Chunk) -> Reals:
-        """Sums of scaled weights."""
-        lines = [*chunk.part]
-        self.counts = _counts(self.pool, [lines[row] for row in self.rows.tolist()])
-        return self._given(self.scaled, self.counts.astype(np.float32))[:, None]
-
-    def whole(self, part: CountArray, columns: IntArray, which: IntArray) -> tuple[Reals, Reals]:
-        """Sums of weights, and votes, of what was looked at last."""
-        votes = self.counts.take(columns, axis=1).astype(np.float64)
-        return self._given(self.weights, votes), votes
-
-    def _given(self, weights: Reals, counts: Reals) -> Reals:
-        sums = weights @ counts
+    def sums(self, drawn: Sequence[CountArray], kind: Kind, chunk: Chunk | None = None) -> Reals:
+        """The product of what votes are worth and how many there are."""
+        counts = _counts(self.pool, drawn)
+        sums: Reals = (self.weights if kind is np.float64 else self.scaled) @ counts.astype(kind)
         sums *= counts > 0
         return sums
 
