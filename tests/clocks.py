@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from functools import wraps
@@ -46,7 +47,11 @@ def on_a_clock_of_its_own(test: Callable[P, Coroutine[None, None, None]]) -> Cal
     @wraps(test)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
         with pytest.MonkeyPatch.context() as patch, asyncio.Runner(loop_factory=_Loop) as runner:
-            patch.setattr(time, "monotonic", runner.get_loop().time)
+            clock = runner.get_loop().time
+            for module in [*sys.modules.values()]:
+                if getattr(module, "__name__", "").startswith("thinkscale.") and hasattr(module, "monotonic"):
+                    patch.setattr(module, "monotonic", clock)
+            patch.setattr(time, "monotonic", clock)
             runner.run(test(*args, **kwargs))
 
     return run
