@@ -127,6 +127,7 @@ async def test_a_budget_of_seconds_stops_a_slow_engine_and_keeps_what_it_said():
     ids=repr,
 )
 @pytest.mark.parametrize("budget", [Budget(), Budget(seconds=60, tokens=4000)], ids=repr)
+@on_a_clock_of_its_own
 async def test_a_run_that_is_cancelled_ends_at_once_with_the_best_it_has(method, budget):
     engine = Scripted(lambda cue: Line(says="The answer is 4" if cue.number < 2 else WORDS, pace=0.005))
     desk = Desk(observe=lambda event: ended.set() if event.trace and event.trace.answer else None)
@@ -142,6 +143,7 @@ async def test_a_run_that_is_cancelled_ends_at_once_with_the_best_it_has(method,
     assert not desk.landings
 
 
+@on_a_clock_of_its_own
 async def test_a_run_that_is_cancelled_before_its_first_answer_asks_no_closing_question():
     engine = Scripted(lambda _: Line(says=WORDS, pace=0.005))
     desk, budget, cap = Desk(), Budget(tokens=200), Sampling(max_tokens=50)

@@ -92,7 +92,7 @@ async def test_who_waits_gets_a_replica_when_its_rest_is_over_though_nothing_els
     await asyncio.sleep(0)
     routing.fail(second.replica, GONE, final=True)
     routing.over(second)
-    place = await asyncio.wait_for(waiting, 1)
+    place = await asyncio.wait_for(waiting, 30)
     assert (place.replica, place.trial) == (second.replica, True)
 
 

@@ -137,7 +137,7 @@ async def test_a_request_that_is_sent_again_joins_the_run_in_flight_and_outlives
 
 
 async def test_a_request_with_the_key_of_another_one_is_refused_and_leaves_that_alone():
-    mock = Mock(pace=0.05)
+    mock = Mock(go=asyncio.Event())
     async with before(mock) as (front, http):
         headers = {"Idempotency-Key": "once"}
         first = asyncio.create_task(http.post("chat/completions", json=body(), headers=headers))
@@ -147,6 +147,7 @@ async def test_a_request_with_the_key_of_another_one_is_refused_and_leaves_that_
                 assert reply.status == 422
                 assert (await reply.json())["error"]["code"] == "idempotency_key_reused"
                 assert reply.headers["x-should-retry"] == "false"
+        mock.go.set()
         async with await first as reply:
             assert reply.status == 200
         assert mock.requests == 1
@@ -154,13 +155,16 @@ async def test_a_request_with_the_key_of_another_one_is_refused_and_leaves_that_
 
 
 async def test_who_joins_a_run_is_told_of_it_as_it_asked_to_be():
-    mock = Mock(pace=0.05)
-    async with before(mock) as (_, http):
+    mock = Mock(go=asyncio.Event())
+    async with before(mock) as (front, http):
         headers = {"Idempotency-Key": "once"}
         first = asyncio.create_task(http.post("chat/completions", json=body(), headers=headers))
         assert await until(lambda: mock.requests == 1)
         asked = body(stream=True, stream_options={"include_usage": True})
-        async with http.post("chat/completions", json=asked, headers=headers) as reply:
+        second = asyncio.create_task(http.post("chat/completions", json=asked, headers=headers))
+        assert await until(lambda: any(r.waiting == 2 for r in front.gateway.runs._alive))
+        mock.go.set()
+        async with await second as reply:
             *_, bill, done = (await reply.read()).strip().split(b"\n\n")
         async with await first as reply:
             told = await reply.json()

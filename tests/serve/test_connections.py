@@ -10,6 +10,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from clocks import at_best
 from servers.gateway import fronting, launched
 from servers.mock import Mock, serving, until
 from thinkscale.serve import connections
@@ -35,7 +36,7 @@ async def connected(url):
         writer.transport.abort()
 
 
-async def closed(reader, within=1.0):
+async def closed(reader, within=60.0):
     """Seconds until the other side hangs up."""
     began = time.monotonic()
     async with asyncio.timeout(within):
@@ -62,23 +63,31 @@ async def drip(writer, text, every=0.02):
 @pytest.mark.usefixtures("_impatient")
 @pytest.mark.parametrize("said", [b"", HEAD])
 async def test_who_does_not_come_to_the_point_is_hung_up_on(front, said):
-    async with connected(front.url) as (reader, writer), asyncio.TaskGroup() as talking:
-        dripping = talking.create_task(drip(writer, said))
-        assert 0.1 < await closed(reader) < 0.5
-        dripping.cancel()
+    async def off():
+        async with connected(front.url) as (reader, writer), asyncio.TaskGroup() as talking:
+            dripping = talking.create_task(drip(writer, said))
+            took = await closed(reader)
+            dripping.cancel()
+        return abs(took - 0.3)
+
+    assert await at_best(off, below=0.2) < 0.2
     assert await until(lambda: not front.server.server_state.waiting)
     assert not front.server.server_state.connections
 
 
 @pytest.mark.usefixtures("_impatient")
 async def test_headers_of_a_second_request_have_the_same_time(front):
-    async with connected(front.url) as (reader, writer), asyncio.TaskGroup() as talking:
-        writer.write(HEALTH)
-        assert b"ok" in await answered(reader)
-        await asyncio.sleep(0.3)  # an idle connection is not a slow one
-        dripping = talking.create_task(drip(writer, HEAD))
-        assert 0.1 < await closed(reader) < 0.5
-        dripping.cancel()
+    async def off():
+        async with connected(front.url) as (reader, writer), asyncio.TaskGroup() as talking:
+            writer.write(HEALTH)
+            assert b"ok" in await answered(reader)
+            await asyncio.sleep(0.3)  # an idle connection is not a slow one
+            dripping = talking.create_task(drip(writer, HEAD))
+            took = await closed(reader)
+            dripping.cancel()
+        return abs(took - 0.3)
+
+    assert await at_best(off, below=0.2) < 0.2
 
 
 @pytest.mark.usefixtures("_impatient")
@@ -103,7 +112,8 @@ async def test_headers_without_end_are_not_collected(front):
 
 
 async def test_when_there_are_too_many_the_one_that_has_waited_longest_goes():
-    async with serving(Mock(delay=0.2)) as mock, fronting(mock.url, most=8) as front, AsyncExitStack() as open_ones:
+    mock = Mock(go=asyncio.Event())
+    async with serving(mock), fronting(mock.url, most=8) as front, AsyncExitStack() as open_ones:
         reader, writer = await open_ones.enter_async_context(connected(front.url))
         writer.write(HEAD + b"\r\n" + ASKED)
         assert await until(lambda: mock.requests == 1)
@@ -111,6 +121,7 @@ async def test_when_there_are_too_many_the_one_that_has_waited_longest_goes():
         for early, _ in idle[:5]:
             await closed(early)
         assert len(front.server.server_state.connections) == 8
+        mock.go.set()
         assert b'"thinkscale"' in await answered(reader)
         reader, writer = idle[-1]
         writer.write(HEALTH)
@@ -127,7 +138,7 @@ async def test_thousands_of_silent_connections_exhaust_nothing(tmp_path):
             for _ in range(2000):
                 silent.enter_context(socket.create_connection((host, int(port))))
             async with (
-                asyncio.timeout(5),
+                asyncio.timeout(60),
                 aiohttp.ClientSession(gateway.url + "/") as http,
                 http.post("chat/completions", data=ASKED) as reply,
             ):

@@ -128,6 +128,7 @@ async def test_too_many_are_refused_with_a_time_to_come_back():
     assert runs.alive == 0
 
 
+@on_a_clock_of_its_own
 async def test_what_a_request_waits_is_taken_off_its_time():
     runs = Runs(places=1)
     async with runs.wanted(order(slow())) as first, runs.wanted(order(slow(), seconds=0.4)) as second:
@@ -138,6 +139,7 @@ async def test_what_a_request_waits_is_taken_off_its_time():
     assert outcome.usage.seconds < 0.4 - 0.9 * waited
 
 
+@on_a_clock_of_its_own
 async def test_a_request_whose_time_is_up_before_it_has_a_place_is_refused_and_spends_nothing():
     runs, engine = Runs(places=1), slow()
     async with runs.wanted(order(slow())), runs.wanted(order(engine, seconds=0.02)) as second:

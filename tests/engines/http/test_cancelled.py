@@ -63,6 +63,5 @@ async def test_of_requests_that_are_cancelled_at_random_no_task_connection_or_pl
         for engine in engines:
             [(session, _)] = engine.transport._open.values()
             assert not session.connector._acquired
-        ours = [t for t in asyncio.all_tasks() - before if "RequestHandler" not in repr(t)]
-        assert ours == []
+        assert await until(lambda: all("RequestHandler" in repr(t) for t in asyncio.all_tasks() - before))
         await pool.aclose()
