@@ -5,7 +5,7 @@ import pytest
 
 from thinkscale.bench.majority import majority_at_k, votes_of
 from thinkscale.bench.metrics import best_at_k
-from thinkscale.bench.resample import RANGE, credits, curves, estimates
+from thinkscale.bench.resample import RANGE, credits, curves, estimates, singular
 from thinkscale.bench.subsets import Graded, random_orders, shuffle, subsets
 from thinkscale.built_in import BUILT_IN
 from thinkscale.registry import parse
@@ -72,6 +72,11 @@ def named(rule, traces, right=("k0", "k1")):
             return sum(t.answer.key in right for t in leads) / len(leads)
     leaders = [v for v in ranking.votes if v.weight == ranking.votes[0].weight]
     return sum(v.key in right for v in leaders) / len(leaders)
+
+
+def test_only_rules_that_fit_something_to_a_pool_are_asked_about_every_subset():
+    rules = {name: parse(name, "selector") for name in BUILT_IN["selector"]}
+    assert [name for name, rule in rules.items() if not isinstance(rule, Numeric) and singular(rule)] == ["rpc"]
 
 
 @pytest.mark.parametrize("ties", [False, True], ids=["no ties", "ties"])

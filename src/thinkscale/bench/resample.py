@@ -137,7 +137,7 @@ def _centres(rule: Numeric, drawn: FloatArray, at: list[int]) -> FloatArray:
 
 def singular(rule: Voting) -> bool:
     """Whether a rule counts votes in a way of its own, so that it has to be asked about every subset, which is slow."""
-    if isinstance(rule, MinimumBayesRisk | Picking):
+    if isinstance(rule, Majority | MinimumBayesRisk | Picking):
         return False
     return type(rule).weights is not Voting.weights or type(rule).tallies is not Voting.tallies
 
