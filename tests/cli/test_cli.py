@@ -189,11 +189,13 @@ def test_everything_that_can_be_listed_is_listed_both_ways(cli, what):
     rows = json.loads(listed)
     assert rows
     assert all(str(next(iter(row.values()))) in out for row in rows)
+    assert "<" not in listed
 
 
 def test_nothing_recorded_is_an_empty_list(cli):
-    assert cli("list", "runs", "--json") == (0, "[]\n", "")
-    assert cli("list", "runs")[0] == 0
+    for what in ("runs", "pools"):
+        assert cli("list", what, "--json") == (0, "[]\n", "")
+        assert cli("list", what)[0] == 0
 
 
 def test_a_past_run_is_shown_by_its_name_its_beginning_or_as_the_last(cli):
@@ -317,6 +319,7 @@ def test_bench_compares_methods_and_keeps_the_attempts_as_a_pool(cli, tmp_path):
     code, out, _ = cli("bench", *options)
     assert code == 0
     assert "baseline" in out
+    assert json.loads(cli("list", "pools", "--json")[1]) == [{"pool": "sums/tabular", "questions": "2"}]
     code, out, _ = cli("select", "sums/tabular", "--n", "1,8", "--rules", "majority,ahead-by-2", "--resamples", "50")
     assert code == 0
     assert "ahead-by-k(k=2)" in out

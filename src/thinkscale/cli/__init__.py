@@ -25,7 +25,7 @@ COMMANDS = {
     "doctor": "Find out what a server can do, by what takes effect.",
     "import": "Import recorded attempts as a pool.",
     "keys": "Add, list, limit or revoke API keys of the gateway.",
-    "list": "List methods, scorers, rules, engines or past runs.",
+    "list": "List methods, scorers, rules, engines, past runs or pools.",
     "pull": "Fetch the embedded model now instead of at the first question.",
     "select": "Run selection and stop rules on a recorded pool.",
     "serve": "Serve every method behind the API that OpenAI's clients speak.",

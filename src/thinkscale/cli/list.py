@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Callable
 from datetime import datetime
+from enum import StrEnum
 from typing import Annotated
 
 import typer
@@ -21,18 +23,20 @@ from thinkscale.store import Store
 
 
 def command(
-    what: Annotated[str, typer.Argument(help="methods, scorers, selectors, stop-rules, engines or runs.")] = "methods",
+    what: Annotated[
+        str, typer.Argument(help="methods, scorers, selectors, stop-rules, engines, runs or pools.")
+    ] = "methods",
     store: Annotated[str | None, typer.Option(help="File of the run store.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON array.")] = False,
 ) -> None:
-    """List methods, scorers, rules, engines or past runs."""
+    """List methods, scorers, rules, engines, past runs or pools."""
     kinds = {f"{kind}s": kind for kind in BUILT_IN}
-    if what == "runs":
-        rows = _runs(store)
+    if what in KEPT:
+        rows = _kept(KEPT[what], store)
     elif what in kinds or what in BUILT_IN:
         rows = _components(kinds.get(what, what))
     else:
-        raise SettingsError(f"there is no list of `{what}`{nearest(what, [*kinds, 'runs'])}")
+        raise SettingsError(f"there is no list of `{what}`{nearest(what, [*kinds, *KEPT])}")
     if as_json:
         print(json.dumps(rows, ensure_ascii=False))
         return
@@ -67,25 +71,39 @@ def _fields(cls: type) -> str:
 def _shown(default: object) -> str:
     if dataclasses.is_dataclass(default) and not isinstance(default, type):
         return spec_of(default)
+    if isinstance(default, StrEnum):
+        return default.value
     return "none" if default is None else repr(default)
 
 
-def _runs(store: str | None) -> list[dict[str, str]]:
+def _kept(rows_of: Callable[[Store], list[dict[str, str]]], store: str | None) -> list[dict[str, str]]:
     path = load({"store": store}).store_path
     if path is None or not path.exists():
         return []
     opened = Store(path)
     try:
-        return [
-            {
-                "run": run.id,
-                "when": datetime.fromtimestamp(run.started).astimezone().strftime("%Y-%m-%d %H:%M:%S"),
-                "status": run.status,
-                "method": run.method,
-                "answer": str(run.summary.get("answer") or ""),
-                "question": clipped(run.problem.question, 60),
-            }
-            for run in opened.runs()
-        ]
+        return rows_of(opened)
     finally:
         opened.close()
+
+
+def _runs(store: Store) -> list[dict[str, str]]:
+    return [
+        {
+            "run": run.id,
+            "when": datetime.fromtimestamp(run.started).astimezone().strftime("%Y-%m-%d %H:%M:%S"),
+            "status": run.status,
+            "method": run.method,
+            "answer": str(run.summary.get("answer") or ""),
+            "question": clipped(run.problem.question, 60),
+        }
+        for run in store.runs()
+    ]
+
+
+def _pools(store: Store) -> list[dict[str, str]]:
+    return [{"pool": name, "questions": str(len(store.named_pool(name)))} for name in store.pool_names()]
+
+
+KEPT = {"runs": _runs, "pools": _pools}
+"""What is read from the store."""
