@@ -20,6 +20,9 @@ REST, LONGEST_REST = 1.0, 60.0
 class Limit:
     """How many draws a server takes at once: additive increase, multiplicative decrease (Chiu and Jain 1989).
 
+    It comes back from far below by slow start (RFC 5681, section 3.1), which ends at half of where the limit was when
+    it was refused after a success. Refusals without a success in between leave that threshold: they are one overload.
+
     Args:
         ceiling: places that it is configured for; the limit starts there and never exceeds it.
     """
@@ -30,7 +33,9 @@ class Limit:
         """Places in use; they may exceed the limit for a while after a cut."""
         self.cuts = 0
         """How often the limit was halved."""
-        self._width = float(ceiling)
+        self._width = self._threshold = float(ceiling)
+        self._proven = True
+        """Whether work that was sent after the last cut succeeded."""
         self._watchers: deque[Callable[[], object]] = deque()
 
     @property
@@ -62,11 +67,20 @@ class Limit:
     def widen(self, ceiling: int) -> None:
         """Start again from another ceiling; the same one changes nothing."""
         if ceiling != self.ceiling:
-            self.ceiling, self._width = ceiling, float(ceiling)
+            self.ceiling, self._width, self._threshold = ceiling, float(ceiling), float(ceiling)
 
-    def grow(self) -> None:
-        """A draw succeeded: as many successes as there are places add one place."""
-        self._width = min(float(self.ceiling), self._width + 1 / self._width)
+    def grow(self, since: int) -> None:
+        """A draw succeeded: it adds one place below the threshold, and a share of one above.
+
+        What was sent before the last cut shows what the server took then, and adds that share anywhere.
+
+        Args:
+            since: `cuts` when the draw was sent.
+        """
+        fresh = since == self.cuts
+        self._proven |= fresh
+        more = 1.0 if fresh and self._width < self._threshold else 1 / self._width
+        self._width = min(float(self.ceiling), self._width + more)
 
     def cut(self, since: int) -> bool:
         """Work was refused as too much: halve, unless that was done after the refused work was sent.
@@ -82,6 +96,8 @@ class Limit:
                 return False
             self.cuts += 1
             self._width = max(1.0, self._width / 2)
+            if self._proven:
+                self._threshold, self._proven = self._width, False
         return True
 
 

@@ -24,7 +24,7 @@ class Pool:
     It can do what all replicas can that could be opened, with the smallest of their contexts and all of their places.
     A replica that fails twice in a row is left alone for a second, then two, up to a minute, and comes back by a trial
     of one draw. A request that fails before anything of it arrived goes to another replica at once. A replica that
-    says it has too much work gets half of it, and slowly more with every success. One event loop at a time.
+    says it has too much work gets half of it, and more with every success. One event loop at a time.
 
     Args:
         replicas: engines whose samples are interchangeable: their `model` is the same, or else their `name`. The first

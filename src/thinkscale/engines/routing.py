@@ -127,7 +127,7 @@ class Routing:
     def ended(self, place: Place, *, well: bool) -> None:
         """One draw is over."""
         if well:
-            place.replica.limit.grow()
+            place.replica.limit.grow(place.cuts)
         self._leave(place, 1)
 
     def judge(self, place: Place, failure: EngineError | None) -> None:
