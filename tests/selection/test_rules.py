@@ -16,9 +16,9 @@ from thinkscale.built_in import BUILT_IN
 from thinkscale.errors import ScorerError, SpecError
 from thinkscale.registry import parse
 from thinkscale.selection.borda import Borda
+from thinkscale.selection.likeness import LIKENESSES
 from thinkscale.selection.mean import Mean
 from thinkscale.selection.median import Median
-from thinkscale.selection.minimum_bayes_risk import UTILITIES
 from thinkscale.selection.weibull import fitted
 from thinkscale.types import Answer, Finish, Logprobs, LogprobSpace, Message, Origin, Score, Segment, Trace
 
@@ -245,11 +245,13 @@ def test_with_the_exact_utility_minimum_bayes_risk_is_the_majority(rows):
     assert rule("minimum-bayes-risk(utility=exact)")(pool(rows)) == rule("majority")(pool(rows))
 
 
-@given(st.text("ab ", max_size=6), st.text("ab ", max_size=6))
-def test_utilities_are_symmetric_and_at_most_one(a, b):
-    for alike in UTILITIES.values():
-        assert alike(a, b) == alike(b, a)
-        assert 0 <= alike(a, b) <= alike(a, a) == 1
+@given(st.lists(st.text("ab ", max_size=6), max_size=5))
+def test_utilities_are_symmetric_and_at_most_one(texts):
+    for alike in LIKENESSES.values():
+        values = alike(texts)
+        assert (values == values.T).all()
+        assert ((values >= 0) & (values <= 1)).all()
+        assert (values.diagonal() == 1).all()
 
 
 def test_the_answer_that_shares_most_words_has_the_least_risk():
