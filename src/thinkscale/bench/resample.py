@@ -137,9 +137,9 @@ def _centres(rule: Numeric, drawn: FloatArray, at: list[int]) -> FloatArray:
 
 def singular(rule: Voting) -> bool:
     """Whether a rule counts votes in a way of its own, so that it has to be asked about every subset, which is slow."""
-    if isinstance(rule, Majority | MinimumBayesRisk | Picking):
+    if isinstance(rule, MinimumBayesRisk | Picking):
         return False
-    return type(rule).weights is not Voting.weights or type(rule).tallies is not Voting.tallies
+    return type(rule).weights not in (Voting.weights, Majority.weights) or type(rule).tallies is not Voting.tallies
 
 
 def _known(rule: Voting, ballots: Ballots) -> bool:
