@@ -15,7 +15,7 @@ bench:
 
 campaign:
 	THINKSCALE_TEST_DRAWS=20000 python -m pytest tests/engines/http/test_faults.py -k campaign
-	THINKSCALE_TEST_REQUESTS=1000 python -m pytest -s tests/serve/test_campaign.py
+	THINKSCALE_TEST_REQUESTS=10000 python -m pytest -s tests/serve/test_campaign.py
 
 soak:
 	THINKSCALE_TEST_SECONDS=1800 python -m pytest -s --show-capture=no tests/serve/test_campaign.py

@@ -24,7 +24,7 @@ from thinkscale.serve.keys import Keyring
 from thinkscale.serve.runs import Runs
 from thinkscale.types import Usage
 
-REQUESTS = int(os.environ.get("THINKSCALE_TEST_REQUESTS", "600"))
+REQUESTS = int(os.environ.get("THINKSCALE_TEST_REQUESTS", "1000"))
 SECONDS = float(os.environ.get("THINKSCALE_TEST_SECONDS", "0"))
 """How long the soak lasts; without it, the number of requests says when to end."""
 CLIENTS = 32
