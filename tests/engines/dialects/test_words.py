@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from thinkscale.engines.dialects import News, Piece
 from thinkscale.engines.dialects.chat import Chat
 from thinkscale.engines.dialects.completions import Completions
-from thinkscale.engines.dialects.words import Words
+from thinkscale.engines.dialects.words import Word, Words
 from thinkscale.engines.sse import Events
 
 WIRE = Path(__file__).parents[2] / "wire"
@@ -27,7 +27,7 @@ def learned_from(dialect, events):
         if event[:1] == b"{" and event[-1:] == b"}":
             words = Words(dialect)
             words.learn(event, dialect.news(orjson.loads(event)))
-            if words.read(event):
+            if isinstance(words.read(event), Word):
                 return words, event
     return None
 
@@ -47,6 +47,8 @@ KNOWN = [*known()]
 
 def told(word, news):
     """What a word says, as a dialect would, where the prompt is that of some news."""
+    if isinstance(word, News):
+        return replace(word, pieces=[*word.pieces], prompt=news.prompt)
     said = {"thought" if word.thought else "text": word.text}
     return News([Piece(word.index, total=word.total, **said)], prompt=news.prompt)
 
@@ -105,6 +107,18 @@ def test_what_cannot_be_learned_from_is_not_tried_for_ever():
         words.learn(event, Chat().news(orjson.loads(event)))
     assert words.read(b'{"choices":[{"delta":{"content":"a"},"index":0}],"n":49}') is None
     assert words.read(b'{"choices":[{"delta":{"content":"b"},"index":1}],"n":15}')
+
+
+def test_ends_and_beginnings_are_known_as_well():
+    words = Words(Chat())
+    first = b'{"choices":[{"index":0,"delta":{"role":"assistant","content":""},"finish_reason":null}]}'
+    last = b'{"choices":[{"index":0,"delta":{},"finish_reason":"stop","stop_reason":"###"}]}'
+    for event in (first, last):
+        words.learn(event, Chat().news(orjson.loads(event)))
+    for event in (first, last):
+        other = event.replace(b'"index":0', b'"index":12')
+        assert told(words.read(other), News()) == Chat().news(orjson.loads(other))
+    assert words.read(last.replace(b"###", b"END")) is None
 
 
 def test_thinking_and_answer_are_known_side_by_side():

@@ -1,4 +1,5 @@
-"""The events of one streamed reply that say nothing but a piece of text, which nearly all do: read without parsing.
+"""The events of one streamed reply that say a piece of text, or that there is no more, as nearly all do: read without
+parsing.
 
 A server writes them all alike: one differs from the next in the number of its choice, in its text and in some counts.
 What stands around these is learned from the first such event; an event that has anything else is left to a dialect.
@@ -13,8 +14,8 @@ import orjson
 
 from thinkscale.engines.dialects import Dialect, News, Piece
 
-KINDS = 4
-"""Kinds of events that are known at once, such as thinking and answer."""
+KINDS = 6
+"""Kinds of events that are known at once: beginnings, thinking, answers, ends."""
 TRIES = 16
 """Events that are learned from, in vain or not."""
 _STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
@@ -47,8 +48,8 @@ class _Kind:
     """Events that are alike."""
 
     pattern: re.Pattern[bytes]
-    counts: bool
-    thought: bool
+    like: Piece
+    """What the one says that was learned from."""
 
 
 class Words:
@@ -63,47 +64,60 @@ class Words:
         self._kinds: list[_Kind] = []
         self._tries = TRIES
 
-    def read(self, event: bytes) -> Word | None:
+    def read(self, event: bytes) -> Word | News | None:
         """What an event says that is like one before; `None` leaves it to the dialect."""
         for kind in self._kinds:
             if found := kind.pattern.fullmatch(event):
+                index, like = int(found["index"]), kind.like
+                if not (like.text or like.thought):
+                    return News((Piece(index, finish=like.finish, stop_string=like.stop_string),))
                 try:
                     text = orjson.loads(found["text"])
                 except orjson.JSONDecodeError:
                     return None
-                return Word(int(found["index"]), text, int(found["total"]) if kind.counts else None, kind.thought)
+                return Word(index, text, int(found["total"]) if like.total else None, bool(like.thought))
         return None
 
     def learn(self, event: bytes, news: News) -> None:
-        """Take an event as the model of others, if it says nothing but a piece of text.
+        """Take an event as the model of others, if it says nothing but a piece of text, or that there is no more.
 
         It is one if the dialect reads it as it should with another choice, another text and another count put in.
         """
-        if len(news.pieces) != 1 or not self._tries:
+        if len(news.pieces) != 1 or news.usage is not None or not self._tries:
             return
         [piece] = news.pieces
-        said, thought = piece.text or piece.thought, bool(piece.thought)
-        if not said or piece != _saying(replace(piece, text=said), thought):
+        if not _plain(piece):
             return
         self._tries -= 1
-        alike = _alike(event)
+        alike = _alike(event, bool(piece.text or piece.thought))
         if alike is None:
             return
         pattern, other = alike
-        expected = _saying(replace(_OTHER, total=piece.total and _OTHER.total), thought)
-        if self._dialect.news(orjson.loads(other)) == replace(news, pieces=[expected]):
-            self._kinds = [_Kind(pattern, piece.total is not None, thought), *self._kinds[: KINDS - 1]]
+        varied = replace(
+            piece,
+            index=_OTHER.index,
+            text=piece.text and _OTHER.text,
+            thought=piece.thought and _OTHER.text,
+            total=piece.total and _OTHER.total,
+        )
+        if self._dialect.news(orjson.loads(other)) == replace(news, pieces=[varied]):
+            self._kinds = [_Kind(pattern, piece), *self._kinds[: KINDS - 1]]
 
 
-def _saying(said: Piece, thought: bool) -> Piece:
-    """A piece that says the text of another as answer or as thinking, and nothing else."""
-    if thought:
-        return Piece(said.index, thought=said.text, total=said.total)
-    return Piece(said.index, said.text, total=said.total)
+def _plain(piece: Piece) -> bool:
+    """Whether a piece is either a text, as answer or as thinking, with or without its count; or an end, or nothing."""
+    if piece.text:
+        return piece == Piece(piece.index, piece.text, total=piece.total)
+    if piece.thought:
+        return piece == Piece(piece.index, thought=piece.thought, total=piece.total)
+    return piece == Piece(piece.index, finish=piece.finish, stop_string=piece.stop_string)
 
 
-def _alike(event: bytes) -> tuple[re.Pattern[bytes], bytes] | None:
-    """The pattern of the events that are like this one, and one of them; `None` where something varies twice."""
+def _alike(event: bytes, says: bool) -> tuple[re.Pattern[bytes], bytes] | None:
+    """The pattern of the events that are like this one, which `says` a text or none, and one of them.
+
+    There is no such pattern where something varies twice.
+    """
     pattern: list[bytes] = []
     other: list[bytes] = []
     end, known = 0, set()
@@ -119,7 +133,7 @@ def _alike(event: bytes) -> tuple[re.Pattern[bytes], bytes] | None:
         end = found.end()
         pattern += [re.escape(fixed), b"(?P<%b>%b)" % (group, varies) if group else varies]
         other += [fixed, put]
-    if not {b"index", b"text"} <= known:
+    if b"index" not in known or (b"text" in known) is not says:
         return None
     pattern.append(re.escape(event[end:]))
     other.append(event[end:])
