@@ -90,6 +90,12 @@ def test_a_million_hostile_characters_take_milliseconds(unit: str):
     kind_of(text)
 
 
+@pytest.mark.parametrize("text", ["answer is x" + " " * 8000 + "y", ("[" + "1," * 127) * 256, "[1,2" * 16_000])
+def test_what_is_looked_for_in_vain_is_not_looked_for_again_and_again(text: str):
+    for kind in AnswerKind:
+        assert busy(lambda kind=kind: extract(text, kind), below=0.05) < 0.05
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [

@@ -22,7 +22,8 @@ from thinkscale.types import Answer, AnswerKind
 TAIL = 8192
 """Characters at the end of a text that are looked at."""
 _JSON_TAIL = 65_536
-_JSON_TRIES = 256
+_JSON_TRIES, _JSON_READ = 256, 4 * _JSON_TAIL
+"""Beginnings at which JSON is looked for, and characters that may be read for it: what never closes is read in vain."""
 _SHORT = 80
 """A free text without marker or number is an answer of its own only up to this length."""
 _WINDOWS = (40, 320)
@@ -182,14 +183,17 @@ def _last_json(text: str) -> str | None:
     whole = text.strip()
     if _loads(whole):
         return whole
-    found, position = None, 0
+    found, position, read = None, 0, 0
     for _ in range(_JSON_TRIES):
         m = _JSON_START.search(text, position)
-        if m is None:
+        if m is None or read > _JSON_READ:
             break
         try:
             _, position = _DECODER.raw_decode(text, m.start())
             found = text[m.start() : position]
+        except json.JSONDecodeError as error:
+            read += error.pos - m.start()
+            position = m.end()
         except (ValueError, RecursionError):
             position = m.end()
     return found

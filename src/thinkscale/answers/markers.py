@@ -25,7 +25,7 @@ _MARKER = re.compile(
 )
 _END = re.compile(r"\n|(?<!\b[A-Za-z])[.!?](?=[\s*\"'”]|$)|(?<=[.!?])\s+I hope it is correct")
 _REASON = re.compile(
-    r"\s+(?:because|since|which|so|as|where|when|if|after|obtained|and this)\b"
+    r"(?<!\s)\s+(?:because|since|which|so|as|where|when|if|after|obtained|and this)\b"
     r"|,\s+(?=(?:because|since|which|so|as|where)\b)|\s\((?=[a-z]{2})"
 )
 _MATH_SPAN = re.compile(r"\$\$?([^$\n]+)\$\$?|\\\((.+?)\\\)|\\\[(.+?)\\\]")
