@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from clocks import busy
 from thinkscale.budget import Budget
 from thinkscale.built_in import BUILT_IN
 from thinkscale.desk import Desk
@@ -304,6 +305,15 @@ def test_soft_self_consistency_stops_where_its_smallest_probabilities_add_up():
     assert not SoftAdaptive(threshold=0.8)(pool[:1])
 
 
+@pytest.mark.parametrize(
+    "spec", ["adaptive-consistency(threshold=1.0)", "best-of-infinity(factor=1e300)", "soft-adaptive(threshold=1e9)"]
+)
+def test_a_rule_that_is_asked_after_every_one_of_a_thousand_draws_takes_no_second(spec):
+    rule, pool = parse(spec, "stop-rule"), [likely(*[0.5] * 200)] * 1024
+    rule = rule.within(2000) if hasattr(rule, "within") else rule
+    assert busy(lambda: [rule(pool[:n]) for n in range(1, len(pool) + 1)], below=1) < 1
+
+
 async def test_a_rule_on_probabilities_asks_the_engine_for_them():
     problem, method = Problem.of("?"), SelfConsistency(n=5, stop=SoftAdaptive(threshold=1.0))
     engine = Scripted(lambda _: Line(says="The answer is 4", logprob=math.log(0.6)))
@@ -345,6 +355,7 @@ async def test_a_decided_vote_has_the_winner_of_the_whole(k):
         "adaptive-consistency(prior=gamma)", "best-of-infinity(prior=beta)", "best-of-infinity(alpha=0)",
         "best-of-infinity(factor=-1)", "majority-share(threshold=2)", "majority-share(after=0)", "early-exit(count=0)",
         "confidence-mass(threshold=-1)", "decided-majority(n=0)", "soft-adaptive(threshold=-1)",
+        "best-of-infinity(alpha=1e5)",
     ],
 )  # fmt: skip
 def test_a_rule_that_makes_no_sense_is_refused(spec):

@@ -12,6 +12,7 @@ from thinkscale.stopping.posterior import mode_chance
 from thinkscale.types import Trace
 
 PRIORS = ("code", "paper")
+MOST_ALPHA = 1000.0
 
 
 @spec
@@ -28,13 +29,15 @@ class BestOfInfinity:
     factor: float = 10.0
     """Bayes factor that is enough, at least 0; from 2 to 300 it trades cost for accuracy."""
     alpha: float = 0.3
-    """Concentration α of the Dirichlet process, at least 0.001."""
+    """Concentration α of the Dirichlet process, from 0.001 to 1,000."""
     prior: str = "code"
     """`code` or `paper`: whose formula."""
 
     def __post_init__(self) -> None:
         at_least(0, factor=self.factor)
         at_least(0.001, alpha=self.alpha)
+        if self.alpha > MOST_ALPHA:
+            raise SpecError(f"`alpha={self.alpha}` must be at most {MOST_ALPHA:g}: larger ones take long to integrate")
         if self.prior not in PRIORS:
             raise SpecError(f"`prior={self.prior}` is no prior of best-of-infinity{nearest(self.prior, PRIORS)}")
 

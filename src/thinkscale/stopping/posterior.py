@@ -17,6 +17,8 @@ _X = np.exp(_AT - np.exp(-_AT))
 _WEIGHT = _STEP * _X * (1 + np.exp(-_AT))
 """Nodes and weights for integrals over (0, ∞): the trapezoidal rule in u, where x = exp(u − exp(−u)). It converges
 exponentially whatever power of x the integrand starts with; the step resolves gamma densities up to shape 2,000."""
+_FEW = 32
+"""Shapes up to which a chance is remembered: what many answers come to is seldom asked for twice, and long."""
 _BEYOND = 40.0
 """Where the distribution function of a shape of at most 1 is 1 to within rounding."""
 
@@ -27,11 +29,15 @@ def ahead_chance(first: int, second: int) -> float:
 
     For whole numbers it is the chance of at most `first` heads in `first + second + 1` tosses, which is summed exactly.
     """
-    tosses = first + second + 1
-    return float(sum(math.comb(tosses, heads) for heads in range(first + 1)) / (1 << tosses))
+    tosses, fewer = first + second + 1, min(first, second)
+    ways, each = 0, 1
+    for heads in range(fewer + 1):
+        ways += each
+        each = each * (tosses - heads) // (heads + 1)
+    # At most `first` heads is not more than `second` tails, and the shorter of both sums is taken.
+    return (ways if fewer == first else (1 << tosses) - ways) / (1 << tosses)
 
 
-@lru_cache(maxsize=65536)
 def mode_chance(shapes: tuple[float, ...]) -> float:
     """P(the first share is the largest) under Dirichlet(shapes), by one quadrature.
 
@@ -42,10 +48,17 @@ def mode_chance(shapes: tuple[float, ...]) -> float:
     Args:
         shapes: positive, at least one; the first is at least 1.
     """
+    return (_remembered if len(shapes) <= _FEW else _integrated)(shapes)
+
+
+def _integrated(shapes: tuple[float, ...]) -> float:
     integrand = _WEIGHT * _density(shapes[0])
     for shape in shapes[1:]:
         integrand = integrand * _distribution(shape)
     return float(integrand.sum())
+
+
+_remembered = lru_cache(maxsize=65536)(_integrated)
 
 
 def _density(shape: float) -> NDArray[np.float64]:

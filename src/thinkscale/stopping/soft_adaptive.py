@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from thinkscale.registry import at_least, spec
@@ -28,7 +29,25 @@ class SoftAdaptive:
 
     def __call__(self, traces: Sequence[Trace]) -> bool:
         """Whether the sum is large enough."""
-        return any(t.answer for t in traces) and math.fsum(_least_likely(t) for t in traces) >= self.threshold
+        return _Adding(self.threshold)(traces)
+
+    def within(self, n: int) -> _Adding:
+        """The rule for one run, which reads every attempt once."""
+        return _Adding(self.threshold)
+
+
+@dataclass(slots=True)
+class _Adding:
+    """The same for a pool that grows."""
+
+    threshold: float
+    least: list[float] = field(default_factory=list)
+
+    def __call__(self, traces: Sequence[Trace]) -> bool:
+        if len(traces) <= len(self.least):  # another pool
+            self.least.clear()
+        self.least += map(_least_likely, traces[len(self.least) :])
+        return any(t.answer for t in traces) and math.fsum(self.least) >= self.threshold
 
 
 def _least_likely(trace: Trace) -> float:
