@@ -56,7 +56,13 @@ async def test_only_what_the_model_wrote_is_counted(scorer):
 
 @pytest.mark.parametrize(
     "spec",
-    ["markers(lexicon=hedges)", "markers(prefer=loud)", 'markers(words=["so", " "])', "fewest-hedges(hedging=x)"],
+    [
+        "markers(lexicon=hedges)",
+        "markers(prefer=loud)",
+        'markers(words=["so", " "])',
+        "fewest-hedges(hedging=x)",
+        f'markers(words=["{"so " * 400}"])',
+    ],
 )
 def test_settings_that_make_no_sense_are_refused(spec):
     with pytest.raises(SpecError):

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from clocks import busy
 from thinkscale.built_in import BUILT_IN
 from thinkscale.errors import ScorerError, SpecError
 from thinkscale.registry import parse
@@ -252,6 +253,12 @@ def test_utilities_are_symmetric_and_at_most_one(texts):
         assert (values == values.T).all()
         assert ((values >= 0) & (values <= 1)).all()
         assert (values.diagonal() == 1).all()
+
+
+@pytest.mark.parametrize("spec", [*SPECS, "majority(ties=score)", "majority(ties=lexicographic)"])
+def test_a_thousand_answers_are_counted_in_no_time(spec):
+    traces = pool([(str(i), 0.5, 20) for i in range(1024)])
+    assert busy(lambda: rule(spec)(traces), below=0.2) < 0.2
 
 
 def test_the_answer_that_shares_most_words_has_the_least_risk():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
 from thinkscale.errors import SpecError
@@ -10,6 +11,9 @@ from thinkscale.registry import spec
 from thinkscale.scorers import UNJUDGED, said_phrases
 from thinkscale.session import Session
 from thinkscale.types import Problem, Score, Trace
+
+MOST_CHARACTERS = 1000
+"""All phrases together: at every word of a text all of them may be compared to their ends."""
 
 
 @spec
@@ -31,12 +35,18 @@ class Markers:
         phrases(self.lexicon)
         if not all(word.strip() for word in self.words):
             raise SpecError("`words` holds an empty phrase: it would be found everywhere")
+        if sum(map(len, self.words)) > MOST_CHARACTERS:
+            raise SpecError(f"`words` holds more than {MOST_CHARACTERS} characters: name fewer or shorter phrases")
         if self.prefer not in ("fewest", "most"):
             raise SpecError(f"`prefer={self.prefer}` must be `fewest` or `most`")
 
     async def score(self, problem: Problem, traces: Sequence[Trace], llm: Session) -> list[Score]:
         """One score per trace, in phrases per 1,000 tokens."""
-        return [Score(value=self._rate(t), kind="markers") for t in traces]
+        scores = []
+        for trace in traces:
+            scores.append(Score(value=self._rate(trace), kind="markers"))
+            await asyncio.sleep(0)  # long texts take their time, and others want theirs
+        return scores
 
     def _rate(self, trace: Trace) -> float:
         if not trace.tokens:

@@ -7,6 +7,7 @@ better, and at how many vote; the same few lines then elect a winner live and ev
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -142,12 +143,13 @@ def not_negative(scores: FloatArray, rule: object) -> FloatArray:
 def elected(rule: Voting, traces: Sequence[Trace], ballots: Ballots, tallies: FloatArray) -> Ranking:
     """The ranking of a pool in which at least one vote was cast, from the weight of each class."""
     classes, weights = ballots.classes.tolist(), tallies.tolist()
-    firsts = [classes.index(c) for c in range(len(weights))]
+    firsts = {c: i for i, c in reversed([*enumerate(classes)])}
+    counts = Counter(classes)
     highest = max(weights)
     leaders = [c for c, weight in enumerate(weights) if weight == highest]
     winner = leaders[0] if len(leaders) == 1 else _chosen(rule, leaders, traces, ballots)
     order = sorted(range(len(weights)), key=lambda c: (-weights[c], c != winner, c))
-    votes = tuple(_vote(traces[firsts[c]], classes.count(c), weights[c]) for c in order)
+    votes = tuple(_vote(traces[firsts[c]], counts[c], weights[c]) for c in order)
     voters = sum(vote.count for vote in votes)
     whole = len(traces) if rule.invalid is Invalid.ignore else voters
     confidence = weights[winner] * voters / (float(tallies.sum()) * whole)
@@ -155,7 +157,10 @@ def elected(rule: Voting, traces: Sequence[Trace], ballots: Ballots, tallies: Fl
 
 
 def _chosen(rule: Voting, leaders: list[int], traces: Sequence[Trace], ballots: Ballots) -> int:
-    members = {c: [t for t, own in zip(traces, ballots.classes, strict=True) if own == c] for c in leaders}
+    members: dict[int, list[Trace]] = {c: [] for c in leaders}
+    for trace, own in zip(traces, ballots.classes.tolist(), strict=True):
+        if own in members:
+            members[own].append(trace)
     keys = {c: own[0].answer.key if own[0].answer else NO_ANSWER for c, own in members.items()}
     match rule.ties:
         case Ties.random:
