@@ -78,11 +78,11 @@ def clock(monkeypatch):
     class Clock:
         now = 100.0
 
-        def __call__(self):
+        def monotonic(self):
             return self.now
 
     clock = Clock()
-    monkeypatch.setattr(routing, "monotonic", clock)
+    monkeypatch.setattr(routing, "time", clock)
     return clock
 
 
@@ -415,6 +415,127 @@ async def _refused(pool, i):
     with pytest.raises(EngineError) as refusal:
         await answers(pool, asking(first=i))
     assert refusal.value.status == 429
+
+
+def asking_to_wait(seconds):
+    return EngineError("too many requests", retryable=True, retry_after=seconds, status=429)
+
+
+class Timed(Replica):
+    """Notes when it was asked for which seeds, in seconds of the event loop."""
+
+    def __init__(self, *given, **options):
+        super().__init__(*given, **options)
+        self.asked = []
+
+    async def stream(self, request, abort=None):
+        self.asked.append((asyncio.get_running_loop().time(), request.seeds))
+        async with aclosing(super().stream(request, abort)) as chunks:
+            async for chunk in chunks:
+                yield chunk
+
+    def during(self, since, until):
+        return [seeds for at, seeds in self.asked if since < at < until]
+
+
+@on_a_clock_of_its_own
+async def test_a_replica_gets_nothing_before_the_time_that_it_asked_for_and_what_runs_there_goes_on():
+    pool = Pool([Timed(width=16, pace=1.0), Timed(width=16, pace=1.0)])
+    first, second = home(pool)
+    long = asyncio.create_task(answers(pool, asking(n=2)))
+    await asyncio.sleep(0.5)
+    first.fails = lambda request: asking_to_wait(20.0) if request.seeds == (10,) else None
+    while (now := asyncio.get_running_loop().time()) < 30.0:
+        done, failed = await answers(pool, asking(first=round(20 * now)))
+        assert (len(done), failed) == (1, {})
+    assert first.during(0.0, 20.0) == [(10,)]
+    assert second.during(0.0, 20.0)
+    assert first.during(21.0, 30.0)
+    assert second.during(21.0, 30.0) == []
+    done, _ = await long
+    assert all(said(c, i) for i, c in done.items())
+
+
+@on_a_clock_of_its_own
+async def test_draws_wait_for_the_only_replica_as_long_as_it_asked_for():
+    only = Timed(lambda request: asking_to_wait(20.0) if request.seeds == (0,) else None, width=4, pace=0.1)
+    pool = Pool([only])
+    with pytest.raises(EngineError, match="too many requests") as refusal:
+        await answers(pool, asking())
+    assert refusal.value.retry_after == 20.0
+    refused_at = asyncio.get_running_loop().time()
+    abort = Abort()
+    aborted = asyncio.create_task(answers(pool, asking(first=1), abort))
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(5.0):
+            await answers(pool, asking(first=2))
+    async with asyncio.TaskGroup() as group:
+        for i in range(3, 9):
+            group.create_task(answers(pool, asking(first=i)))
+        await asyncio.sleep(5.0)
+        abort.end()
+        done, _ = await aborted
+    assert done == {0: Completion(text="", finish=Finish.aborted, tokens=0)}
+    assert [at >= refused_at + 19.9 for at, _ in only.asked] == [False] + [True] * 6
+    assert only.asked[1][0] < refused_at + 20.1
+    assert taken(pool) == [0]
+
+
+@on_a_clock_of_its_own
+async def test_a_replica_that_is_left_alone_is_not_tried_before_the_time_that_it_asked_for():
+    only = Timed(asking_to_wait(30.0), width=1)
+    pool = Pool([only])
+    for _ in range(3):
+        with pytest.raises(EngineError, match="too many requests"):
+            await answers(pool, asking())
+    assert [round(at) for at, _ in only.asked] == [0, 30, 60]
+    assert not pool._routing.replicas[0].health.up
+    waiting = [asyncio.create_task(answers(pool, asking(first=i))) for i in range(1, 5)]
+    await asyncio.sleep(1.0)
+    only.fails = None
+    await asyncio.wait(waiting)
+    assert [seeds for _, seeds in only.asked[3:]] == [(1,), (2,), (3,), (4,)]
+    assert round(only.asked[3][0]) == 90
+
+
+@on_a_clock_of_its_own
+async def test_a_draw_that_is_refused_alone_makes_the_others_wait_too():
+    class Half(Timed):
+        async def stream(self, request, abort=None):
+            self.asked.append((asyncio.get_running_loop().time(), request.seeds))
+            yield Chunk(0, completion=Completion(text="", finish=Finish.eos, tokens=0))
+            if request.n == 2:
+                yield Chunk(1, failure=asking_to_wait(7.0))
+
+    only = Half()
+    pool = Pool([only])
+    _, failed = await answers(pool, asking(n=2))
+    assert list(failed) == [1]
+    await answers(pool, asking())
+    assert [round(at, 2) for at, _ in only.asked] == [0.0, 7.0]
+
+
+@on_a_clock_of_its_own
+async def test_refusals_that_name_no_time_leave_the_only_replica_no_time_without_work():
+    refusals = iter(range(12))
+    only = Timed(lambda _: BUSY if next(refusals, None) is not None else None, width=4)
+    pool, loop = Pool([only]), asyncio.get_running_loop()
+    while not any(at for at, _ in only.asked[12:]) and loop.time() < 10.0:
+        try:
+            await answers(pool, asking())
+        except EngineError:
+            await asyncio.sleep(0.1)
+    assert loop.time() < 2.0
+
+
+def test_a_pause_that_a_replica_asked_for_ends_in_another_event_loop_as_well():
+    only = Replica(asking_to_wait(0.05))
+    pool = Pool([only])
+    with pytest.raises(EngineError, match="too many requests"):
+        asyncio.run(answers(pool, asking()))
+    only.fails = None
+    done, _ = asyncio.run(asyncio.wait_for(answers(pool, asking()), 5))
+    assert said(done[0], 0)
 
 
 async def test_draws_above_the_limit_are_served_in_the_order_in_which_they_came():

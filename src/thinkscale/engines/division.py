@@ -252,6 +252,7 @@ class Division:
     def _ended(self, place: Place, chunk: Chunk) -> None:
         if chunk.failure is not None and chunk.failure.overloaded:
             place.replica.limit.cut(place.cuts)
+            self.routing.pause(place.replica, chunk.failure)
         self.routing.ended(place, well=chunk.completion is not None and chunk.completion.finish is not Finish.error)
 
     async def _pass_on(self, chunk: Chunk) -> None:

@@ -33,6 +33,8 @@ class Limit:
         """Places in use; they may exceed the limit for a while after a cut."""
         self.cuts = 0
         """How often the limit was halved."""
+        self.resumes = 0.0
+        """When the server wants to be asked again, in seconds on the caller's clock; nothing is sent before."""
         self._width = self._threshold = float(ceiling)
         self._proven = True
         """Whether work that was sent after the last cut succeeded."""
@@ -63,6 +65,10 @@ class Limit:
         self._watchers.rotate()
         for wake in tuple(self._watchers):
             wake()
+
+    def pause(self, until: float) -> None:
+        """The server asked for nothing more before a time, in seconds on the caller's clock."""
+        self.resumes = max(self.resumes, until)
 
     def widen(self, ceiling: int) -> None:
         """Start again from another ceiling; the same one changes nothing."""

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from bisect import insort
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from time import monotonic
 
 from thinkscale.engines.limits import Health, Limit
 from thinkscale.engines.protocol import Engine
@@ -85,6 +85,8 @@ class Routing:
         self._events = 0
         self._changed = False
         """Whether something may concern those in the queue who wait for certain replicas only."""
+        self._alarm: tuple[asyncio.AbstractEventLoop, float] | None = None
+        """When the queue is looked at again, because a pause that a replica asked for is over then."""
         for replica in replicas:
             replica.limit.watch(self._admit)
 
@@ -133,17 +135,24 @@ class Routing:
     def judge(self, place: Place, failure: EngineError | None) -> None:
         """A request is over, as a whole well or not."""
         replica = place.replica
-        if not replica.health.up and not place.trial:
-            return  # what was asked before it was left alone says nothing about now
-        if failure is None or not failure.retryable:
-            replica.health.succeed()
-        # A trial is one draw: to refuse that is to fail, and says nothing about the limit.
-        elif not (failure.overloaded and replica.health.up and replica.limit.cut(place.cuts)):
-            self.fail(replica, failure)
+        # What was asked before it was left alone says nothing about now.
+        if replica.health.up or place.trial:
+            if failure is None or not failure.retryable:
+                replica.health.succeed()
+            # A trial is one draw: to refuse that is to fail, and says nothing about the limit.
+            elif not (failure.overloaded and replica.health.up and replica.limit.cut(place.cuts)):
+                self.fail(replica, failure)
+        if failure is not None:
+            self.pause(replica, failure)
+
+    def pause(self, replica: Replica, failure: EngineError) -> None:
+        """Send a replica nothing before the time that it asked for, if it did."""
+        if failure.retry_after:
+            replica.limit.pause(time.monotonic() + failure.retry_after)
 
     def fail(self, replica: Replica, failure: EngineError, *, final: bool = False) -> None:
         """Count a failure, and leave the replica alone when it is one too many, or `final`."""
-        now = monotonic()
+        now = time.monotonic()
         if replica.health.fail(failure, now, self.event(), final=final):
             self._changed, rest = True, replica.health.due - now
             log.warning("replica %d is left alone for %.0f s: %s", replica.number, rest, failure)
@@ -167,35 +176,53 @@ class Routing:
         claimed: set[Replica] = set()
         for waiter in [*self._queue]:
             if len(claimed) == len(self.replicas) and not everybody:
-                return
+                break
             if self._seat(waiter, claimed):
                 self._queue.remove(waiter)
             else:
                 claimed.update(waiter.order)
+        if self._queue:
+            self._set_alarm()
+
+    def _set_alarm(self) -> None:
+        """See to it that those who wait are looked at when the next pause is over.
+
+        That is done when they begin to wait, because a pause may be older than the event loop.
+        """
+        loop, now = asyncio.get_running_loop(), time.monotonic()
+        over = min((r.limit.resumes for r in self.replicas if r.limit.resumes > now), default=None)
+        if over is not None and self._alarm != (loop, over):
+            self._alarm = (loop, over)
+            loop.call_later(over - now, self._resume)
+
+    def _resume(self) -> None:
+        self._alarm, self._changed = None, True
+        self._admit()
 
     def _seat(self, waiter: Waiter, claimed: set[Replica]) -> bool:
         """Answer a waiter, if that is possible now, by a replica that nobody ahead waits for."""
         turn = waiter.turn
         if turn is None or turn.done():
             return True
-        rooms = self._rooms(waiter)
+        now = time.monotonic()
+        rooms = self._rooms(waiter, now)
         if free := {r: places for r, places in rooms.items() if r not in claimed}:
             turn.set_result(_place(waiter, free))
-        elif not rooms and not any(r.health.up or r.health.trying for r in waiter.order):
+        elif not rooms and not any(r.health.up or r.health.trying or r.limit.resumes > now for r in waiter.order):
             turn.set_exception(self._none_left(waiter))
         return turn.done()
 
-    def _rooms(self, waiter: Waiter) -> dict[Replica, int]:
+    def _rooms(self, waiter: Waiter, now: float) -> dict[Replica, int]:
         """Free places by replica: those of the ones that are up and have enough, and a trial draw of each that is due.
 
         Where none is up, the one that is due soonest is tried before its time, unless it was left alone after the
-        waiter came.
+        waiter came. None has any before the time that it asked for.
         """
-        now, wanted = monotonic(), len(waiter.draws)
-        up = [r for r in waiter.order if r.health.up]
-        rooms = {r: r.limit.free for r in up if r.limit.free >= min(wanted, r.limit.places)}
+        wanted, up = len(waiter.draws), [r for r in waiter.order if r.health.up]
+        rooms = {r: r.limit.free for r in up if r.limit.resumes <= now and r.limit.free >= min(wanted, r.limit.places)}
         if len(up) < len(waiter.order):
-            idle = [r for r in waiter.order if not r.health.up and not r.health.trying]
+            down = [r for r in waiter.order if not r.health.up and r.limit.resumes <= now]
+            idle = [r for r in down if not r.health.trying]
             tried = [r for r in idle if r.health.due <= now or (not up and r.health.fell <= waiter.since)]
             if not up:
                 tried = sorted(tried, key=lambda r: r.health.due)[:1]
