@@ -311,6 +311,74 @@ async def test_a_request_that_is_wrong_is_asked_once_and_leaves_nobody_out():
     assert all(r.health.up for r in pool._routing.replicas)
 
 
+def misfit(status):
+    return EngineError(f"that cannot be had here ({status})", status=status)
+
+
+@pytest.mark.parametrize("status", [401, 403, 404])
+async def test_a_replica_that_cannot_serve_is_left_out_with_one_warning_and_its_draws_go_elsewhere(
+    status, clock, caplog
+):
+    pool = Pool([Replica(width=16), Replica(width=16)])
+    sick, well = home(pool)
+    sick.fails = misfit(status)
+    with caplog.at_level(logging.WARNING):
+        async with asyncio.TaskGroup() as group:
+            for i in range(8):
+                group.create_task(_all_well(pool, i))
+        for rest in (REST, 2 * REST):
+            asked, clock.now = len(sick.requests), clock.now + rest + 0.01
+            for i in range(3):
+                await _all_well(pool, i)
+            assert len(sick.requests) == asked + 1
+            assert sick.requests[-1].n == 1
+    [warning] = caplog.records
+    assert f"is left alone for 1 s: that cannot be had here ({status})" in warning.getMessage()
+    assert len(well.requests) >= 12
+    sick.fails, clock.now = None, clock.now + 4 * REST + 0.01
+    for i in range(3):
+        await _all_well(pool, i)
+    assert sick.requests[-1].n == 2
+    assert taken(pool) == [0, 0]
+
+
+async def _all_well(pool, i):
+    done, failed = await answers(pool, asking(n=2, first=10 * i))
+    assert all(said(c, 10 * i + k) for k, c in done.items())
+    assert failed == {}
+
+
+async def test_a_large_request_loses_nothing_to_a_replica_that_cannot_serve():
+    pool = Pool([Replica(misfit(404), width=4), Replica(width=4)])
+    done, failed = await answers(pool, asking(n=20))
+    assert (len(done), failed) == (20, {})
+
+
+@pytest.mark.parametrize("replicas", [1, 3])
+async def test_when_no_replica_can_serve_the_error_is_told_as_it_is_each_time(replicas, clock, caplog):
+    pool = Pool([Replica(misfit(401)) for _ in range(replicas)])
+    with caplog.at_level(logging.WARNING):
+        for i in range(5):
+            with pytest.raises(EngineError, match=r"^that cannot be had here \(401\)$") as error:
+                await answers(pool, asking(n=1 + i))
+            assert not error.value.retryable
+            clock.now += REST
+    assert len(caplog.records) == replicas - 1
+    assert sum(r.health.up for r in pool._routing.replicas) == 1
+
+
+async def test_while_the_one_that_can_serve_is_down_a_draw_is_worth_asking_for_again(clock):
+    pool = Pool([Replica(misfit(401)), Replica(REFUSED)])
+    for _ in range(6):
+        with pytest.raises(EngineError, match="none of the pool's 2 replicas") as error:
+            await answers(pool, asking())
+        assert error.value.retryable
+        clock.now += REST
+    pool._routing.replicas[1].engine.fails = None
+    done, _ = await answers(pool, asking(n=3))
+    assert len(done) == 3
+
+
 async def test_a_replica_is_left_alone_after_two_failures_and_comes_back_by_a_trial(clock):
     pool = Pool([Replica(), Replica()])
     sick = home(pool)[0]

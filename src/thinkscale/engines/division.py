@@ -49,6 +49,8 @@ class _Group:
     left: list[int] = field(init=False)
     """Draws that have not ended."""
     arrived: bool = False
+    movable: bool = False
+    """Whether it failed in a way in which another replica need not."""
 
     def __post_init__(self) -> None:
         self.left = [*self.place.draws]
@@ -108,7 +110,7 @@ class Division:
                         yield chunk
                 return
             except EngineError as failure:
-                if not failure.retryable:
+                if not group.movable:
                     raise
                 divided = self._divided(self._elsewhere(group, failure))
         async with aclosing(_as_a_whole(divided)) as chunks:
@@ -177,7 +179,7 @@ class Division:
                 async for chunk in chunks:
                     await self._pass_on(chunk)
         except EngineError as failure:
-            if failure.retryable:
+            if group.movable:
                 await self._serve(self._elsewhere(group, failure))
             else:
                 self._fail(group.left, failure)
@@ -186,7 +188,7 @@ class Division:
         """What a group's replica makes of it, and the failure of what it leaves unfinished.
 
         Raises:
-            EngineError: nothing of it arrived; if it is retryable, another replica may do better.
+            EngineError: nothing of it arrived; if the group is movable, another replica may do better.
         """
         place, failure = group.place, None
         failed: list[Chunk] = []
@@ -210,7 +212,7 @@ class Division:
                     failure = failed[0].failure if failed else cut
             except EngineError as error:
                 failure = error
-            self.routing.judge(place, failure)
+            group.movable = self.routing.judge(place, failure)
         finally:
             self.routing.over(place)
         if failure and not group.arrived:

@@ -13,6 +13,8 @@ from thinkscale.errors import EngineError
 
 FAILURES = 2
 """Requests that fail one after the other before a server is left alone."""
+MISFITS = frozenset({401, 403, 404})
+"""Statuses of a server that cannot serve whatever it is asked: a wrong key, a wrong path, a model that is not there."""
 REST, LONGEST_REST = 1.0, 60.0
 """Seconds for which it is left alone the first time, and at most; they double from time to time."""
 
@@ -123,6 +125,11 @@ class Health:
     """The most recent failure."""
     _failures: int = 0
     _rest: float = REST
+
+    @property
+    def unfit(self) -> bool:
+        """Whether it is left alone because it cannot serve at all, rather than because it fails."""
+        return not self.up and self.last is not None and self.last.status in MISFITS
 
     def succeed(self) -> None:
         """A request was answered to its end, or refused for a reason of its own."""

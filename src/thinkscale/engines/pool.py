@@ -23,8 +23,9 @@ class Pool:
 
     It can do what all replicas can that could be opened, with the smallest of their contexts and all of their places.
     A replica that fails twice in a row is left alone for a second, then two, up to a minute, and comes back by a trial
-    of one draw. A request that fails before anything of it arrived goes to another replica at once. A replica that
-    says it has too much work gets half of it, and more with every success. One event loop at a time.
+    of one draw; so does one that cannot serve at all (status 401, 403, 404), unless it is the last. A request that
+    fails before anything of it arrived goes to another replica at once. A replica that says it has too much work gets
+    half of it, nothing new before the time that it asks for, and more with every success. One event loop at a time.
 
     Args:
         replicas: engines whose samples are interchangeable: their `model` is the same, or else their `name`. The first

@@ -15,7 +15,7 @@ from bisect import insort
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from thinkscale.engines.limits import Health, Limit
+from thinkscale.engines.limits import MISFITS, Health, Limit
 from thinkscale.engines.protocol import Engine
 from thinkscale.errors import EngineError
 from thinkscale.identity import digest
@@ -132,18 +132,30 @@ class Routing:
             place.replica.limit.grow(place.cuts)
         self._leave(place, 1)
 
-    def judge(self, place: Place, failure: EngineError | None) -> None:
-        """A request is over, as a whole well or not."""
-        replica = place.replica
-        # What was asked before it was left alone says nothing about now.
-        if replica.health.up or place.trial:
-            if failure is None or not failure.retryable:
-                replica.health.succeed()
+    def judge(self, place: Place, failure: EngineError | None) -> bool:
+        """A request is over, as a whole well or not. Returns whether another replica may do better."""
+        health = place.replica.health
+        current = health.up or place.trial  # what was asked before it was left alone says nothing about now
+        if failure is None:
+            if current:
+                health.succeed()
+            return False
+        misfit = self._misfit(place.replica, failure)
+        if current:
+            if misfit:
+                self.fail(place.replica, failure, final=True)
+            elif not failure.retryable:
+                health.succeed()
             # A trial is one draw: to refuse that is to fail, and says nothing about the limit.
-            elif not (failure.overloaded and replica.health.up and replica.limit.cut(place.cuts)):
-                self.fail(replica, failure)
-        if failure is not None:
-            self.pause(replica, failure)
+            elif not (failure.overloaded and health.up and place.replica.limit.cut(place.cuts)):
+                self.fail(place.replica, failure)
+        self.pause(place.replica, failure)
+        return failure.retryable or misfit
+
+    def _misfit(self, replica: Replica, failure: EngineError) -> bool:
+        """Whether a replica says that it cannot serve, and another may: what the last one says is told as it is."""
+        others = (r for r in self.replicas if r is not replica)
+        return failure.status in MISFITS and not all(r.health.unfit for r in others)
 
     def pause(self, replica: Replica, failure: EngineError) -> None:
         """Send a replica nothing before the time that it asked for, if it did."""
@@ -152,10 +164,10 @@ class Routing:
 
     def fail(self, replica: Replica, failure: EngineError, *, final: bool = False) -> None:
         """Count a failure, and leave the replica alone when it is one too many, or `final`."""
-        now = time.monotonic()
+        now, level = time.monotonic(), logging.WARNING if replica.health.up else logging.INFO
         if replica.health.fail(failure, now, self.event(), final=final):
             self._changed, rest = True, replica.health.due - now
-            log.warning("replica %d is left alone for %.0f s: %s", replica.number, rest, failure)
+            log.log(level, "replica %d is left alone for %.0f s: %s", replica.number, rest, failure)
             asyncio.get_running_loop().call_later(rest, self._admit)
 
     def over(self, place: Place) -> None:
@@ -189,11 +201,12 @@ class Routing:
 
         That is done when they begin to wait, because a pause may be older than the event loop.
         """
-        loop, now = asyncio.get_running_loop(), time.monotonic()
-        over = min((r.limit.resumes for r in self.replicas if r.limit.resumes > now), default=None)
-        if over is not None and self._alarm != (loop, over):
-            self._alarm = (loop, over)
-            loop.call_later(over - now, self._resume)
+        now = time.monotonic()
+        if pauses := [r.limit.resumes for r in self.replicas if r.limit.resumes > now]:
+            loop, over = asyncio.get_running_loop(), min(pauses)
+            if self._alarm != (loop, over):
+                self._alarm = (loop, over)
+                loop.call_later(over - now, self._resume)
 
     def _resume(self) -> None:
         self._alarm, self._changed = None, True
