@@ -137,7 +137,7 @@ def refuse_strange_pages(origin: str | None) -> None:
     if must_have_keys(host):
         raise ServeError(
             "a gateway without keys answers no web pages but those of its own machine: make a key with `thinkscale "
-            "keys add NAME`, and let the page send it",
+            "keys add NAME`, and ask with it from the server of the page",
             status=403,
             code="origin_not_allowed",
         )
