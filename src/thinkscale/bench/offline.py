@@ -81,7 +81,7 @@ def select(
     """
     least = min(len(q.traces) for q in questions)
     if max(sizes) > least:
-        raise BenchError(f"{max(sizes)} attempts were asked for and a question has {least}: ask for no more than that")
+        raise BenchError(f"{max(sizes)} attempts were asked for and a question has {least}: end `--n` at {least}")
     baseline = _at_sizes(Majority(), questions, sizes, resamples, seed)
     return [_curve(rule, questions, sizes, resamples=resamples, seed=seed, baseline=baseline) for rule in rules]
 
