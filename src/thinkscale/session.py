@@ -324,8 +324,8 @@ class Session:
             )
         if missing:
             raise CapabilityError(
-                f"the model `{self.model}` does not offer {missing}, which this method needs: choose another method or "
-                "model"
+                f"the model `{self.model}` does not offer {missing}, which this method needs: choose another method, "
+                "scorer or model"
             )
 
     def _attempts(

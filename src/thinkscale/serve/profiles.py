@@ -210,7 +210,7 @@ class Menu:
             playing = self._roles.get(role, engine).capabilities
             if lacking := sorted(needs - playing.can):
                 said = f"The method `{fitted.method!r}` needs `{lacking[0]}`"
-                lacks = f"which `{playing.name or playing.model}` does not offer: choose another one."
+                lacks = f"which `{playing.name or playing.model}` does not offer: choose another method or scorer."
                 raise ServeError(f"{said}, {lacks}", param="model", code="unsupported_method")
         calls = fitted.method.ceiling(sampling.max_tokens or 1).calls
         if self._most_calls < calls < math.inf:

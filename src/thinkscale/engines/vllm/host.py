@@ -110,7 +110,7 @@ async def start(settings: Mapping[str, object]) -> Started:
         from vllm.v1.engine.async_llm import AsyncLLM  # noqa: PLC0415
     except ImportError as error:
         raise ModelError(
-            f"vLLM cannot be imported ({error}): install it with `pip install thinkscale[vllm]`"
+            f"vLLM cannot be imported ({error}): install it with `pip install 'thinkscale[vllm]'`"
         ) from error
     runtime = None
     try:
