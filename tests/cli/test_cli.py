@@ -160,6 +160,14 @@ def test_a_terminal_without_our_letters_gets_others(tmp_path):
         assert out
 
 
+def test_attempts_that_their_cap_cut_off_are_named_with_the_flag_that_raises_it(cli):
+    ask = (*ASK, "-m", "self-consistency(n=2)")
+    assert (
+        "2 of 2 attempts were cut off before they answered: raise `--max-tokens`" in cli(*ask, "--max-tokens", "1")[2]
+    )
+    assert "cut off" not in cli(*ask)[2]
+
+
 def test_any_seed_however_large_is_a_seed(cli):
     code, out, _ = cli(*ASK, "--seed", "99999999999999999999", "--json")
     assert (code, json.loads(out)["seed"]) == (0, 99999999999999999999)

@@ -26,7 +26,8 @@ from thinkscale.types import AnswerKind, Outcome, Problem, Stopped
 def command(
     question: Annotated[str, typer.Argument(help="The question; `-` reads it from standard input.")],
     method: Annotated[
-        str | None, typer.Option("--method", "-m", help="Spec, such as `self-consistency(n=16)`.")
+        str | None,
+        typer.Option("--method", "-m", help="Spec, such as `best-of-n(n=8)`; `self-consistency` when absent."),
     ] = None,
     model: Annotated[
         str | None, typer.Option(help="`embedded`, a GGUF file, an address, an engine; or `small=…,large=…,judge=…`.")
@@ -34,9 +35,11 @@ def command(
     base_url: Annotated[
         str | None, typer.Option(help="Address of an OpenAI-compatible server; `--model` is then a name there.")
     ] = None,
-    budget: Annotated[str | None, typer.Option("--budget", "-b", help="Such as `tokens=2000,seconds=30`.")] = None,
+    budget: Annotated[
+        str | None, typer.Option("--budget", "-b", help="Such as `tokens=2000,seconds=30`; `calls`, `usd`.")
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="The same seed repeats the same run.")] = None,
-    max_tokens: Annotated[int | None, typer.Option(help="Cap of one call.", min=1)] = None,
+    max_tokens: Annotated[int | None, typer.Option(help="Cap of one call; 512 when absent.", min=1)] = None,
     concurrency: Annotated[int | None, typer.Option(help="Draws in flight at once; 1 is serial.", min=1)] = None,
     kind: Annotated[AnswerKind, typer.Option(help="How answers are found and compared.")] = AnswerKind.auto,
     store: Annotated[str | None, typer.Option(help="File of the run store; `none` keeps no record.")] = None,

@@ -44,7 +44,7 @@ def command(
     base_url: Annotated[str | None, typer.Option(help="As for `ask`.")] = None,
     budget: Annotated[str | None, typer.Option("--budget", "-b", help="For every method on every problem.")] = None,
     seed: Annotated[int | None, typer.Option(help="The same seed repeats the same experiment.")] = None,
-    max_tokens: Annotated[int | None, typer.Option(help="Cap of one call.", min=1)] = None,
+    max_tokens: Annotated[int | None, typer.Option(help="Cap of one call; 512 when absent.", min=1)] = None,
     concurrency: Annotated[int | None, typer.Option(help="Draws of a problem in flight at once.", min=1)] = None,
     jobs: Annotated[int, typer.Option(help="Problems in flight at once.", min=1)] = 1,
     store: Annotated[str | None, typer.Option(help="File of the run store; an experiment resumes from it.")] = None,

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from thinkscale.types import Outcome, Stopped, Usage
+from thinkscale.types import Finish, Outcome, Stopped, Usage
 
 WHY = {
     Stopped.done: "every attempt was made",
@@ -34,6 +34,11 @@ def outcome_report(outcome: Outcome, *, quiet: bool) -> None:
         print(f"no answer: {_why_none(outcome)}", file=sys.stderr)
     if quiet:
         return
+    if cut := sum(t.finish is Finish.length and t.answer is None for t in outcome.traces):
+        print(
+            f"note: {cut} of {len(outcome.traces)} attempts were cut off before they answered: raise `--max-tokens`",
+            file=sys.stderr,
+        )
     if outcome.votes:
         console.print(votes_table(outcome))
     console.print(f"{spend(outcome.usage)}; stopped because {WHY[outcome.stopped]}", style="dim")
