@@ -77,7 +77,10 @@ def test_an_event_that_is_like_one_that_was_learned_means_what_the_dialect_says(
     def replaced(name, old):
         if name in ("content", "text", "reasoning", "reasoning_content") and old:
             return text
-        numbers = {"index": index, "completion_tokens": total, "predicted_n": total, "total_tokens": total + 9}
+        if name in ("id", "obfuscation"):
+            return f"other-{index}"
+        counts = dict.fromkeys(("completion_tokens", "predicted_n", "created", "total_tokens"), total)
+        numbers = {"index": index, "prompt_tokens": index, "prompt_n": index, **counts}
         return numbers.get(name, varied(old))
 
     plain = orjson.dumps(orjson.loads(event))

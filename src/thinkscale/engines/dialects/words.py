@@ -1,8 +1,9 @@
-"""The events of one streamed reply that say a piece of text, or that there is no more, as nearly all do: read without
-parsing.
+"""Streamed events that say a piece of text, or that there is no more, as nearly all do: read without parsing.
 
-A server writes them all alike: one differs from the next in the number of its choice, in its text and in some counts.
-What stands around these is learned from the first such event; an event that has anything else is left to a dialect.
+A server writes them all alike: one differs from the next in its choice, its text and its counts, and those of one reply
+from those of another in names, times and the counts of the prompt. What stands around these is learned from the first
+such event; an event that has anything else is left to a dialect, and so is the first of every reply, which tells what
+holds for the others.
 """
 
 from __future__ import annotations
@@ -17,17 +18,20 @@ from thinkscale.engines.dialects import Dialect, News, Piece
 KINDS = 6
 """Kinds of events that are known at once: beginnings, thinking, answers, ends."""
 TRIES = 16
-"""Events that are learned from, in vain or not."""
+"""Events that are learned from before one is found that is like them; then as many again."""
 _STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
+_NAME = rb'"[ !#-\[\]-~]*"'
 _NUMBER = rb"-?(?:0|[1-9][0-9]{0,15})(?:\.[0-9]{1,20})?(?:[eE][-+]?[0-9]{1,3})?"
 _VARIES = re.compile(
     rb'"(index|content|text|reasoning|reasoning_content|completion_tokens|predicted_n|total_tokens|reasoning_tokens'
-    rb'|(?:prompt|predicted)_(?:ms|per_second|per_token_ms))": ?(%b|%b(?![-+.0-9A-Za-z]))' % (_STRING, _NUMBER),
+    rb"|prompt_tokens|cached_tokens|prompt_n|cache_n|(?:prompt|predicted)_(?:ms|per_second|per_token_ms)|created"
+    rb'|id|obfuscation)": ?(%b|%b(?![-+.0-9A-Za-z]))' % (_STRING, _NUMBER),
     re.DOTALL,
 )
-"""The fields by which events differ: choice, text, number of tokens so far, and what tells us nothing."""
+"""The fields by which events differ: choice, text, number of tokens so far, and what tells nothing of a piece."""
 _TEXTS = frozenset({b"content", b"text", b"reasoning", b"reasoning_content"})
 _COUNTS = frozenset({b"completion_tokens", b"predicted_n"})
+_NAMES = frozenset({b"id", b"obfuscation"})
 _OTHER = Piece(7531, 'é"\n', total=86420)
 
 
@@ -53,7 +57,7 @@ class _Kind:
 
 
 class Words:
-    """What the events of one reply have in common.
+    """What the events of one server have in common.
 
     Args:
         dialect: says what an event means.
@@ -68,6 +72,7 @@ class Words:
         """What an event says that is like one before; `None` leaves it to the dialect."""
         for kind in self._kinds:
             if found := kind.pattern.fullmatch(event):
+                self._tries = TRIES
                 index, like = int(found["index"]), kind.like
                 if not (like.text or like.thought):
                     return News((Piece(index, finish=like.finish, stop_string=like.stop_string),))
@@ -100,7 +105,8 @@ class Words:
             thought=piece.thought and _OTHER.text,
             total=piece.total and _OTHER.total,
         )
-        if self._dialect.news(orjson.loads(other)) == replace(news, pieces=[varied]):
+        told = self._dialect.news(orjson.loads(other))
+        if replace(told, prompt=None) == News([varied]) and (told.prompt is None) == (news.prompt is None):
             self._kinds = [_Kind(pattern, piece), *self._kinds[: KINDS - 1]]
 
 
@@ -123,7 +129,7 @@ def _alike(event: bytes, says: bool) -> tuple[re.Pattern[bytes], bytes] | None:
     end, known = 0, set()
     for found in _VARIES.finditer(event):
         name, value = found.groups()
-        if value == b'""' or (value[:1] == b'"') is not (name in _TEXTS):
+        if (value[:1] == b'"') is not (name in _TEXTS or name in _NAMES) or (name in _TEXTS and value == b'""'):
             continue
         group, varies, put = _varying(name)
         if group and group in known:
@@ -148,4 +154,4 @@ def _varying(name: bytes) -> tuple[bytes, bytes, bytes]:
         return b"text", _STRING, orjson.dumps(_OTHER.text)
     if name in _COUNTS:
         return b"total", rb"[1-9][0-9]{0,8}", b"%d" % (_OTHER.total or 0)
-    return b"", _NUMBER, b"1"
+    return (b"", _NAME, b'"other"') if name in _NAMES else (b"", _NUMBER, b"1")

@@ -176,6 +176,8 @@ class Choices:
         self.ending = ending
         """The same as far as this reply has taught it."""
         self.watched = watched
+        self.begun = False
+        """Whether an event has been heard."""
         self.miscounted = False
         """Whether the bill cannot be explained by what was counted on the way."""
 
@@ -205,6 +207,7 @@ class Choices:
         grown: dict[int, Choice] = {}
         ending = self.ending or 0
         for news in heard:
+            self.begun = True
             if isinstance(news, Word):
                 if news.index < len(self._choices) and self._choices[news.index].finish is None:
                     grown[news.index] = self._choices[news.index]

@@ -40,6 +40,11 @@ class Endpoint:
     """Most choices that a request for several has brought."""
     ending: int | None = None
     """Tokens that end a text without a piece of their own; `None` until a reply has shown it."""
+    words: Words = field(init=False)
+    """How its events are written."""
+
+    def __post_init__(self) -> None:
+        self.words = Words(self.dialect)
 
     def learn_to_ask_apart(self, why: str) -> None:
         """From now on every draw is a request of its own."""
@@ -197,14 +202,14 @@ class Exchange:
                     )
                 self._pass(choices.take([self._checked(endpoint.dialect.whole(whole, request))]))
                 return
-            events, words = Events(), Words(endpoint.dialect)
+            events = Events()
             async for block in reply.blocks():
-                if self._hear(events.feed(block), words, choices):
+                if self._hear(events.feed(block), choices):
                     await reply.finish()
                     return
                 if choices.unwanted:
                     return
-            if self._hear(events.end(), words, choices) or choices.over:
+            if self._hear(events.end(), choices) or choices.over:
                 return
         raise self._cut_off()
 
@@ -214,23 +219,24 @@ class Exchange:
             retryable=True,
         )
 
-    def _hear(self, events: Sequence[bytes], words: Words, choices: Choices) -> bool:
+    def _hear(self, events: Sequence[bytes], choices: Choices) -> bool:
         """Take in events; whether the last one was among them."""
         over = DONE in events
         heard: list[News | Word] = []
         try:
             # As far as it goes: what was said before a complaint counts.
-            heard.extend(self._said(events[: events.index(DONE)] if over else events, words))
+            heard.extend(self._said(events[: events.index(DONE)] if over else events, begun=choices.begun))
         finally:
             self._pass(choices.take(heard))
         return over
 
-    def _said(self, events: Sequence[bytes], words: Words) -> Iterator[News | Word]:
-        dialect = self.endpoint.dialect
+    def _said(self, events: Sequence[bytes], *, begun: bool) -> Iterator[News | Word]:
+        dialect, words = self.endpoint.dialect, self.endpoint.words
         for event in events:
-            if (known := words.read(event)) is not None:
+            if begun and (known := words.read(event)) is not None:
                 yield known
                 continue
+            begun = True
             said = self.endpoint.transport.decoded(event)
             if not isinstance(said, dict):
                 continue
