@@ -155,3 +155,22 @@ async def test_without_math_verify_nothing_is_equal_and_no_process_starts(monkey
     worker = Worker()
     assert await worker([EQUAL]) == [False]
     assert worker.pid is None
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="alarms are those of POSIX")
+def test_the_alarm_of_a_comparison_goes_by_processor_time():
+    program = """
+import signal, time
+from thinkscale.answers.verdicts import _alarm_by_processor_time
+
+rung = []
+_alarm_by_processor_time()
+signal.signal(signal.SIGALRM, lambda *_: rung.append(True))
+signal.alarm(1)
+time.sleep(1.2)
+assert not rung
+while not rung and time.process_time() < 30:
+    pass
+assert rung
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=120)

@@ -28,8 +28,11 @@ _PROGRAM = str(Path(__file__).with_name("verdicts.py"))
 class Worker:
     """A `Judge` that asks math-verify in a process of its own; every pair is put to the child in the order given."""
 
-    def __init__(self, *, seconds: float = 5.0, start_seconds: float = 60.0) -> None:
-        """`seconds` bounds one pair, `start_seconds` the import of math-verify in the child."""
+    def __init__(self, *, seconds: float = 15.0, start_seconds: float = 60.0) -> None:
+        """`seconds` bounds one pair, `start_seconds` the import of math-verify in the child.
+
+        The child's own limits, in processor time, come first unless the machine is busy.
+        """
         self._seconds = seconds
         self._start_seconds = start_seconds
         self._turn = asyncio.Lock()
