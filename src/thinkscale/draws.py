@@ -12,7 +12,6 @@ from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, fields, replace
-from functools import partial
 from typing import Generic, Protocol, TypeVar
 
 import stamina
@@ -217,6 +216,7 @@ class Flight:
         finally:
             for index in self._missing(range(self.request.n)):
                 self._down(index, self._partial(index, Finish.aborted))
+            self.news = None  # which leads back here
 
     async def _replay(self, known: Mapping[str, Completion]) -> None:
         """Land what was paid for. A draw that was aborted counts as such only where it would be aborted again."""
@@ -244,8 +244,9 @@ class Flight:
 
     async def _retry(self, wanted: list[int], failure: EngineError) -> None:
         """Ask again for draws that failed, as long as that can help; what stays failed comes down as it is."""
-        hopeful = partial(self._worth_retrying, wanted)
-        attempts = aiter(stamina.retry_context(on=hopeful, attempts=ATTEMPTS, timeout=None))
+        # What retries hold waits for the collector: the flight, with all that was asked, is taken from them at the end.
+        hopeful = [self._worth_retrying]
+        attempts = aiter(stamina.retry_context(on=lambda e: hopeful[0](wanted, e), attempts=ATTEMPTS, timeout=None))
         try:
             while attempt := await self._unless_over(attempts):
                 with attempt:
@@ -257,6 +258,8 @@ class Flight:
                 self.failed(error)
             for index in self._missing(wanted):
                 self._down(index, self._partial(index, Finish.error, str(error)))
+        finally:
+            hopeful.clear()
 
     async def _unless_over(self, attempts: AsyncIterator[stamina.Attempt]) -> stamina.Attempt | None:
         """The next attempt, after the wait before it; `None` when there is none, or nobody waits for it any more."""

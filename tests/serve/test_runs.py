@@ -1,23 +1,28 @@
 """Who is let in, who shares a run, and what is cancelled when nobody wants it any more."""
 
 import asyncio
+import gc
 import random
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
 
 from clocks import on_a_clock_of_its_own
 from thinkscale.budget import Budget
+from thinkscale.desk import Desk
+from thinkscale.draws import Flight
 from thinkscale.engines.scripted import Line, Scripted
 from thinkscale.errors import CapabilityError, EngineError, ServeError
 from thinkscale.methods.budget_forcing import BudgetForcing
 from thinkscale.methods.self_consistency import SelfConsistency
 from thinkscale.serve.fair_queue import FairQueue
 from thinkscale.serve.records import Api, Asked, Order
-from thinkscale.serve.runs import Runs
+from thinkscale.serve.runs import Running, Runs
+from thinkscale.session import Session
 from thinkscale.stopping.fixed import Fixed
 from thinkscale.store import Store
-from thinkscale.types import Problem, Sampling
+from thinkscale.types import Problem, Sampling, Trace
 
 
 def order(engine=None, n=3, question="2 + 2?", seconds=None):
@@ -71,6 +76,38 @@ async def test_the_last_client_to_leave_cancels_the_run():
     assert engine.spent.output_tokens < 3 * 400
     async with runs.wanted(order(), name="a") as again:
         assert (await again.outcome()).answer == "4"
+
+
+async def _ended(way):
+    """A run that came to its end in some way, of which nobody keeps anything."""
+    runs = Runs()
+    failing = Scripted(lambda _: Line(says="x", fails=EngineError("broken")))
+    engine = {"failed": failing, "left": slow()}.get(way)
+    async with runs.wanted(order(engine), name="a") as running:
+        if way == "left":
+            return await asyncio.sleep(0.01)
+        async for _ in running.events():
+            pass
+        for _ in range(2):
+            with nullcontext() if way == "done" else pytest.raises(EngineError):
+                await running.outcome()
+
+
+@pytest.mark.parametrize("way", ["done", "failed", "left"])
+async def test_of_a_run_that_is_over_nothing_waits_for_the_collector(way):
+    def alive():
+        return sum(isinstance(o, Running | Desk | Session | Flight | Problem | Trace) for o in gc.get_objects())
+
+    await _ended(way)
+    gc.collect()
+    gc.disable()
+    try:
+        before = alive()
+        await _ended(way)
+        await asyncio.sleep(0)
+        assert alive() == before
+    finally:
+        gc.enable()
 
 
 async def test_a_failed_run_is_not_what_a_retry_gets():

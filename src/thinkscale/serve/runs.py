@@ -10,13 +10,14 @@ import time
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import partial
 
 from thinkscale.budget import Budget
 from thinkscale.desk import Desk, Event
 from thinkscale.door import solve
-from thinkscale.errors import CapabilityError, ContextError, EngineError, ServeError
+from thinkscale.errors import CapabilityError, ContextError, EngineError, ServeError, ThinkscaleError
 from thinkscale.serve.fair_queue import FairQueue, busy
 from thinkscale.serve.metrics import Metrics
 from thinkscale.serve.records import Order
@@ -54,7 +55,8 @@ class Running:
     waiting: int = 0
     """Clients that want its outcome, those that will ask for it later included."""
     ended: float | None = None
-    task: asyncio.Task[Outcome] = field(init=False)
+    task: asyncio.Future[Outcome] = field(init=False)
+    """The run; once that is over, what it came to."""
 
     def hear(self, event: Event) -> None:
         """Pass an event on to everybody who listens."""
@@ -64,7 +66,10 @@ class Running:
             listener.put_nowait(event)
 
     def over(self) -> None:
-        """No more events will come."""
+        """No more events will come, and what was needed to run is let go: without it nothing leads back here."""
+        self.desk.observe = None
+        self.task = _settled(self.task)
+        _unframed(self.desk.failure)
         self.ended = time.monotonic()
         self.ended_by(self)
         for listener in self.listeners:
@@ -91,9 +96,12 @@ class Running:
             await asyncio.wait({self.task})
         if self.task.cancelled():
             raise _shutting_down()
+        # Copies, because what is raised holds on to whoever waits here.
+        if failure := self.task.exception():
+            raise copy(failure).with_traceback(failure.__traceback__)
         outcome = self.task.result()
         if outcome.stopped is Stopped.error and self.desk.failure is not None:
-            raise self.desk.failure
+            raise copy(self.desk.failure)
         return outcome
 
     async def events(self, silence: float | None = None) -> AsyncGenerator[Event | None, None]:
@@ -316,6 +324,31 @@ class Runs:
 
     def _stale(self, running: Running) -> bool:
         return running.ended is not None and time.monotonic() - running.ended > KEPT
+
+
+def _settled(run: asyncio.Future[Outcome]) -> asyncio.Future[Outcome]:
+    """What a run that is over came to, without the frames of all that was called until one failed or was cancelled."""
+    settled: asyncio.Future[Outcome] = run.get_loop().create_future()
+    if run.cancelled():
+        settled.cancel()
+    elif failure := run.exception():
+        _unframed(failure)
+        settled.set_exception(failure)
+        settled.exception()  # marked as seen
+    else:
+        settled.set_result(run.result())
+    return settled
+
+
+def _unframed(failure: BaseException | None) -> None:
+    """Have a failure of ours forget where it was raised; any other is a bug, of which that is logged."""
+    while isinstance(failure, ThinkscaleError):
+        failure.__traceback__ = None
+        cause = failure.__cause__ or failure.__context__
+        if not isinstance(cause, ThinkscaleError):
+            failure.__cause__ = failure.__context__ = None
+            return
+        failure = cause
 
 
 def _size_of(outcome: Outcome) -> int:
