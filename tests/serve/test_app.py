@@ -212,6 +212,19 @@ async def test_what_is_no_request_is_refused_in_openais_shape(upstream, raw, sta
                 assert set(error) == {"message", "type", "param", "code"}
 
 
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_long_prompt_is_not_sent_by_any_number_of_calls(stream):
+    mock = Mock(says=lambda seed: "The answer is 4.")
+    async with before(mock, limits=Limits(sent=10**6)) as (_, http):
+        body = {"messages": [{"role": "user", "content": "x" * 10**5}], "stream": stream}
+        for n, status in ((8, 200), (16, 400)):
+            asked = {**body, "model": "mock", "thinkscale": {"method": f"self-consistency(n={n})"}}
+            async with http.post("chat/completions", json=asked) as reply:
+                told = await reply.text()
+                assert reply.status == status
+                assert ("too_much_to_send" in told) == (status == 400)
+
+
 @pytest.mark.parametrize(
     ("origin", "status"),
     [

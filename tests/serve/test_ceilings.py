@@ -9,8 +9,9 @@ from thinkscale.desk import Desk
 from thinkscale.door import solve
 from thinkscale.engines.protocol import Price
 from thinkscale.engines.scripted import Scripted
+from thinkscale.errors import ServeError
 from thinkscale.methods.self_consistency import SelfConsistency
-from thinkscale.serve.ceilings import most
+from thinkscale.serve.ceilings import most, refuse_vast
 from thinkscale.serve.records import Api, Asked, Order
 from thinkscale.stopping.fixed import Fixed
 from thinkscale.types import Problem, Sampling
@@ -34,6 +35,14 @@ def test_tokens_and_calls_are_those_of_the_method_within_the_budget():
     assert most(ordered()) == Budget(tokens=40, calls=4)
     assert most(ordered(budget=Budget(tokens=25, seconds=9.0, usd=1.0))) == Budget(tokens=25, calls=5)
     assert most(ordered(max_tokens=None)).tokens == 4 * 512
+
+
+def test_what_all_calls_send_together_is_bounded_before_any_is_made():
+    refuse_vast(ordered(), 25, sent=100)
+    refuse_vast(ordered(budget=Budget(calls=2)), 50, sent=100)
+    with pytest.raises(ServeError, match=r"26 bytes and may lead to 4 calls .* ask for 3 calls at most") as refused:
+        refuse_vast(ordered(), 26, sent=100)
+    assert (refused.value.status, refused.value.retryable) == (400, False)
 
 
 def test_money_is_that_of_the_dearest_engine():

@@ -19,7 +19,7 @@ from thinkscale.engines.protocol import Engine
 from thinkscale.errors import EngineError, ServeError, ThinkscaleError
 from thinkscale.identity import digest
 from thinkscale.serve.asking import Limits, asked, repeats, tighter
-from thinkscale.serve.ceilings import most
+from thinkscale.serve.ceilings import most, refuse_vast
 from thinkscale.serve.frames import ALIVE
 from thinkscale.serve.kept import Kept, Shelf
 from thinkscale.serve.keys import OPEN, Key, Keyring
@@ -192,6 +192,7 @@ async def _served(gateway: Gateway, api: Api, request: Request) -> Response:
             raw = await body_of(request, gateway.limits.body)
             wish = asked(api, loaded(raw), request.headers, gateway.limits)
             exchange.order = gateway.menu.order(wish, gateway.keyring.left(exchange.key))
+            refuse_vast(exchange.order, len(raw), gateway.limits.sent)
             if wish.stream:
                 return await _streamed(exchange, request, raw)
             async with _wanted(exchange, request, raw) as running:

@@ -63,6 +63,8 @@ class Limits:
 
     body: int = 16 * 2**20
     """Bytes; checked where the body is received."""
+    sent: int = 2**29
+    """Bytes that all calls of a run may send together; checked where its calls are known."""
     messages: int = 2048
     n: int = 128
     nesting: int = 64

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from thinkscale.budget import CLOSING_TOKENS, Budget, Cost
 from thinkscale.engines.protocol import Engine, Request
+from thinkscale.errors import ServeError
 from thinkscale.serve.records import Order
 from thinkscale.session import DEFAULT_MAX_TOKENS
 
@@ -29,6 +30,24 @@ def most(order: Order) -> Budget:
     tokens, calls = (None if math.isinf(most) else int(most) for most in (ceiling.tokens, ceiling.calls))
     usd = _dearest(order, ceiling, (order.engine, *order.roles.values()))
     return Budget(tokens=tokens, calls=calls, usd=None if usd is None or math.isinf(usd) else usd)
+
+
+def refuse_vast(order: Order, size: int, sent: int) -> None:
+    """Refuse a run whose calls might send too much: each may have to send the whole prompt by itself.
+
+    Args:
+        order: what is to be run.
+        size: bytes of the request.
+        sent: most bytes for all calls together.
+
+    Raises:
+        ServeError: they are more (400).
+    """
+    calls = order.budget.clip(order.method.ceiling(order.sampling.max_tokens or DEFAULT_MAX_TOKENS)).calls
+    if size * calls > sent:
+        said = f"The request has {size} bytes and may lead to {calls:.0f} calls that each send them: ask for"
+        most = f"{max(1, sent // size)} calls at most, or send a shorter prompt."
+        raise ServeError(f"{said} {most}", code="too_much_to_send")
 
 
 def _dearest(order: Order, ceiling: Cost, engines: Iterable[Engine]) -> float | None:
