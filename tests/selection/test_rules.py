@@ -13,15 +13,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clocks import busy
+from thinkscale.budget import Budget
 from thinkscale.built_in import BUILT_IN
-from thinkscale.errors import ScorerError, SpecError
+from thinkscale.door import solve
+from thinkscale.engines.protocol import Capability
+from thinkscale.engines.scripted import EVERYTHING, Scripted
+from thinkscale.engines.tabular import Tabular
+from thinkscale.errors import CapabilityError, ScorerError, SpecError
 from thinkscale.registry import parse
 from thinkscale.selection.borda import Borda
 from thinkscale.selection.likeness import LIKENESSES
 from thinkscale.selection.mean import Mean
 from thinkscale.selection.median import Median
 from thinkscale.selection.weibull import fitted
-from thinkscale.types import Answer, Finish, Logprobs, LogprobSpace, Message, Origin, Score, Segment, Trace
+from thinkscale.types import Answer, Finish, Logprobs, LogprobSpace, Message, Origin, Problem, Score, Segment, Trace
 
 PROMPT = (Message("user", "?"),)
 SPECS = (
@@ -335,6 +340,15 @@ def test_a_pool_is_fitted_alike_alone_and_among_others():
     for row in range(6):
         alone = fitted(x[row : row + 1], np.ones((1, 12), bool))
         assert alone.shapes[0] == pytest.approx(together.shapes[row], rel=1e-6)
+
+
+@pytest.mark.parametrize("select", ["perplexity-consistency", "rpc", "soft-self-consistency"])
+async def test_a_rule_on_probabilities_asks_the_engine_for_them(select):
+    method = parse(f"self-consistency(n=4, select={select})", "method")
+    outcome = await solve(Problem.of("What is 2 + 2?"), method, Tabular(), budget=Budget())
+    assert all(s.logprobs for t in outcome.traces for s in t.segments)
+    with pytest.raises(CapabilityError, match="`logprobs`"):
+        await solve(Problem.of("?"), method, Scripted(can=EVERYTHING - {Capability.logprobs}), budget=Budget())
 
 
 def test_soft_self_consistency_reduces_as_in_the_worked_example():

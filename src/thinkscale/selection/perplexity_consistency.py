@@ -37,6 +37,8 @@ class PerplexityConsistency(Voting):
     """`mean-logprob` as in the released code, or `sequence` as in the theory."""
 
     unique: ClassVar[bool] = True
+    needs: ClassVar = frozenset({"logprobs"})
+    """The engine's capability by its name: rules know no engines."""
 
     def __post_init__(self) -> None:
         check_policy(self)

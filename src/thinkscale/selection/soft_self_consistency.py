@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from enum import StrEnum
+from typing import ClassVar
 
 from thinkscale.errors import SpecError
 from thinkscale.registry import nearest, spec
@@ -31,6 +32,9 @@ class SoftSelfConsistency(Picking):
 
     reduce: Reduction = Reduction.mean
     """`mean`, `min` or `prod`."""
+
+    needs: ClassVar = frozenset({"logprobs"})
+    """The engine's capability by its name: rules know no engines."""
 
     def __post_init__(self) -> None:
         check_policy(self)
