@@ -104,4 +104,4 @@ class ServeError(ThinkscaleError):
     ) -> None:
         super().__init__(message)
         self.status, self.type, self.param, self.code, self.retry_after = status, type, param, code, retry_after
-        self.retryable = status in (429, 503)
+        self.retryable = status in (429, 503) and type != "insufficient_quota"  # a day's budget does not come back soon

@@ -155,6 +155,7 @@ def test_the_tokens_of_a_day_run_out_and_come_back_at_midnight(ring, clock, limi
     ring.charge(ring.admit(key), Usage(output_tokens=spent))
     error = refusal(ring.admit, key)
     assert (error.status, error.code, error.retry_after) == (429, "insufficient_quota", DAY / 2)
+    assert not error.retryable
     clock.now += DAY / 2
     assert ring.left(key) == Budget(tokens=10)
     spend(ring, key, 1)
