@@ -59,6 +59,8 @@ class Desk:
     that it had in flight when they were drawn."""
     journal: Journal | None = None
     observe: Callable[[Event], None] | None = None
+    pieces: bool = True
+    """Whether who observes wants every piece of a text, or only hears of calls that ended."""
     account: Ledger | None = None
     """The account of the run, once it has one: what was spent is there even if the run does not come to its end."""
     classes: Classes = field(default_factory=Classes)

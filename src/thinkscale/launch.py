@@ -229,7 +229,7 @@ def _flight(work: Work, which: range, grant: Grant, landing: Landing[Trace]) -> 
     sampling = session.desk.sampling_of(granted)
     given = steps or work.continuation
     name = request_name(session.capabilities.model, prompt, text, sampling, given)
-    slots = session.desk.slots(session.engine)
+    slots, price = session.desk.slots(session.engine), session.capabilities.price
 
     def land(index: int, completion: Completion, replayed: bool) -> None:
         trace = continued(session, work.starts[which[index]], completion)
@@ -237,7 +237,7 @@ def _flight(work: Work, which: range, grant: Grant, landing: Landing[Trace]) -> 
             trace = replace(trace, finish=Finish.budget)
         if work.final and trace.answer is not None:
             session.ledger.release()
-        session.ledger.settle(grant.each, priced(completion.usage, session.capabilities.price))
+        session.ledger.settle(grant.each, priced(completion.usage, price))
         slots.give(1)
         session.desk.record(trace, session.name, replayed=replayed)
         landing.put(which[index], trace)
@@ -259,7 +259,7 @@ def _flight(work: Work, which: range, grant: Grant, landing: Landing[Trace]) -> 
 def _heard(work: Work, which: range, flight: Flight, index: int, chunk: Chunk) -> None:
     """Pass on what a draw just produced, and cut it short when the method has seen enough of it."""
     session, start = work.session, work.starts[which[index]]
-    if session.desk.observe and (chunk.tokens or chunk.text):
+    if session.desk.observe and session.desk.pieces and (chunk.tokens or chunk.text):
         at = len(flight.text[index]) - len(chunk.text)
         session.desk.observe(Event(path=start.path, role=session.name, text=chunk.text, at=at, tokens=chunk.tokens))
     if work.until and chunk.completion is None:

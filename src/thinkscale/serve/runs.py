@@ -108,6 +108,7 @@ class Running:
         """What happens from now on, until the run is over; `None` after so many seconds without news."""
         queue: asyncio.Queue[Event | None] = asyncio.Queue()
         self.listeners.append(queue)
+        self.desk.pieces = True
         if self.ended is not None:
             queue.put_nowait(None)
         try:
@@ -255,7 +256,8 @@ class Runs:
         began = time.monotonic()
         try:
             with self.metrics.begun(), self.tracing.run(order) as span:
-                running.desk = Desk(seed=order.seed, roles=order.roles, observe=observe)
+                listened = bool(running.listeners)
+                running.desk = Desk(seed=order.seed, roles=order.roles, observe=observe, pieces=listened)
                 outcome = await solve(
                     order.asked.problem,
                     order.method,

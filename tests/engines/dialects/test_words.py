@@ -47,8 +47,8 @@ KNOWN = [*known()]
 
 def told(word, news):
     """What a word says, as a dialect would, where the prompt is that of some news."""
-    if isinstance(word, News):
-        return replace(word, pieces=[*word.pieces], prompt=news.prompt)
+    if isinstance(word, Piece):
+        return News([word], prompt=news.prompt)
     said = {"thought" if word.thought else "text": word.text}
     return News([Piece(word.index, total=word.total, **said)], prompt=news.prompt)
 

@@ -68,14 +68,14 @@ class Words:
         self._kinds: list[_Kind] = []
         self._tries = TRIES
 
-    def read(self, event: bytes) -> Word | News | None:
+    def read(self, event: bytes) -> Word | Piece | None:
         """What an event says that is like one before; `None` leaves it to the dialect."""
         for kind in self._kinds:
             if found := kind.pattern.fullmatch(event):
                 self._tries = TRIES
                 index, like = int(found["index"]), kind.like
                 if not (like.text or like.thought):
-                    return News((Piece(index, finish=like.finish, stop_string=like.stop_string),))
+                    return Piece(index, finish=like.finish, stop_string=like.stop_string)
                 try:
                     text = orjson.loads(found["text"])
                 except orjson.JSONDecodeError:
@@ -91,7 +91,7 @@ class Words:
         if len(news.pieces) != 1 or news.usage is not None or not self._tries:
             return
         [piece] = news.pieces
-        if not _plain(piece):
+        if not _plain(piece) or any(kind.pattern.fullmatch(event) for kind in self._kinds):
             return
         self._tries -= 1
         alike = _alike(event, bool(piece.text or piece.thought))

@@ -202,26 +202,27 @@ class Choices:
         growing = [c for c in self._choices if c.finish is None or c.tail.stopped is not None]
         return bool(growing) and all(c.draw in self._abort or c.tail.stopped is not None for c in growing)
 
-    def take(self, heard: Iterable[News | Word]) -> list[Chunk]:
+    def take(self, heard: Iterable[News | Piece | Word]) -> list[Chunk]:
         """Let the choices grow by what the server said; the news of one choice are passed on as one."""
+        growing = {at: choice for at, choice in enumerate(self._choices) if choice.finish is None}
         grown: dict[int, Choice] = {}
-        ending = self.ending or 0
         for news in heard:
             self.begun = True
             if isinstance(news, Word):
-                if news.index < len(self._choices) and self._choices[news.index].finish is None:
-                    grown[news.index] = self._choices[news.index]
-                    grown[news.index].say(news)
+                if choice := growing.get(news.index):
+                    choice.say(news)
+                    grown[news.index] = choice
                 continue
-            for piece in news.pieces:
-                if 0 <= piece.index < len(self._choices):
-                    choice = self._choices[piece.index]
-                    if choice.finish is None:
-                        choice.grow(piece, ending)
-                        grown[piece.index] = choice
-            self._prompt = news.prompt or self._prompt
-            if news.usage is not None:
-                self._note(news)
+            for piece in (news,) if isinstance(news, Piece) else news.pieces:
+                if choice := growing.get(piece.index):
+                    choice.grow(piece, self.ending or 0)
+                    grown[piece.index] = choice
+                    if choice.finish is not None:
+                        del growing[piece.index]
+            if isinstance(news, News):
+                self._prompt = news.prompt or self._prompt
+                if news.usage is not None:
+                    self._note(news)
         shown = [(choice, self._fresh(choice)) for choice in grown.values()]
         over = self.over
         return [chunk for choice, text in shown for chunk in self._told(choice, text, over)]

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import cast
 
-from thinkscale.engines.dialects import Dialect, Habits, News
+from thinkscale.engines.dialects import Dialect, Habits, News, Piece
 from thinkscale.engines.dialects.fields import put_priority, written
 from thinkscale.engines.dialects.words import Word, Words
 from thinkscale.engines.http.choices import Choices
@@ -222,7 +222,7 @@ class Exchange:
     def _hear(self, events: Sequence[bytes], choices: Choices) -> bool:
         """Take in events; whether the last one was among them."""
         over = DONE in events
-        heard: list[News | Word] = []
+        heard: list[News | Piece | Word] = []
         try:
             # As far as it goes: what was said before a complaint counts.
             heard.extend(self._said(events[: events.index(DONE)] if over else events, begun=choices.begun))
@@ -230,7 +230,7 @@ class Exchange:
             self._pass(choices.take(heard))
         return over
 
-    def _said(self, events: Sequence[bytes], *, begun: bool) -> Iterator[News | Word]:
+    def _said(self, events: Sequence[bytes], *, begun: bool) -> Iterator[News | Piece | Word]:
         dialect, words = self.endpoint.dialect, self.endpoint.words
         for event in events:
             if begun and (known := words.read(event)) is not None:
