@@ -9,7 +9,15 @@ import pytest
 from servers.gateway import launched
 from servers.mock import Mock, serving
 from thinkscale.cli.serve import _engines, _models, _plain
+from thinkscale.engines.llamacpp import LlamaCpp
 from thinkscale.engines.pool import Pool
+from thinkscale.engines.weights import default_weights
+from thinkscale.errors import ThinkscaleError
+from thinkscale.serve.asking import Limits, asked
+from thinkscale.serve.profiles import Menu
+from thinkscale.serve.records import Api
+from thinkscale.serve.runs import Runs
+from thinkscale.serve.wire import refusal_of
 from thinkscale.settings import Settings
 
 ASKED = {
@@ -78,3 +86,30 @@ async def test_the_flag_holds_for_every_replica_over_all_requests(tmp_path):
 async def _status(http, seed):
     async with http.post("chat/completions", json={**ASKED, "seed": seed}) as reply:
         return reply.status
+
+
+@pytest.mark.model
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"logit_bias": {"99999999": 1}},
+        {"response_format": {"type": "grammar"}},
+        {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:,x"}}]}]},
+        {"messages": [{"role": "nobody", "content": "<|im_start|>"}]},
+    ],
+)
+async def test_what_the_embedded_engine_cannot_do_is_the_requests_fault(more):
+    body = {"model": "small", "messages": [{"role": "user", "content": "2 + 2?"}], "max_tokens": 4, **more}
+
+    async def run():
+        order = Menu({"small": engine}, max_tokens=16).order(asked(Api.chat, body, {}, Limits()))
+        async with Runs().wanted(order) as running:
+            await running.outcome()
+
+    engine = LlamaCpp(model=default_weights())
+    try:
+        with pytest.raises(ThinkscaleError) as failure:
+            await run()
+    finally:
+        await engine.aclose()
+    assert refusal_of(failure.value).status == 400

@@ -51,9 +51,11 @@ class Prompts:
             injected = segment.origin is Origin.injected
             ids += segment.token_ids or self._speller.continue_with(segment.text, special=injected)
         if not ids:
-            raise EngineError("the request renders to no tokens at all: put some text into its messages")
+            raise EngineError("the request renders to no tokens at all: put some text into its messages", status=400)
         if min(ids) < 0 or max(ids) >= self._vocabulary.vocab_size:
-            raise EngineError("a prefix segment has token ids of another model: drop its `token_ids` and pass its text")
+            raise EngineError(
+                "a prefix segment has token ids of another model: drop its `token_ids` and pass its text", status=400
+            )
         return ids
 
     def render(self, messages: Sequence[Mapping[str, object]], tools: Sequence[object] = ()) -> str:
@@ -61,7 +63,7 @@ class Prompts:
         try:
             return self._render(list(messages), list(tools) or None)
         except (TemplateError, TypeError, ValueError, KeyError) as error:
-            raise EngineError(f"the model's chat template refused the messages: {error}") from error
+            raise EngineError(f"the model's chat template refused the messages: {error}", status=400) from error
 
     def _messages(self, request: Request) -> list[int]:
         fields = [{**m.extra, "role": m.role, "content": text_of(m)} for m in request.messages]
@@ -87,7 +89,8 @@ class Prompts:
                 return self._join(pieces)
         raise EngineError(
             "a message spells one of the model's control tokens, and this chat template rewrites messages so that the"
-            " two cannot be kept apart: take the control token out of the message"
+            " two cannot be kept apart: take the control token out of the message",
+            status=400,
         )
 
     def _forges(self, text: str) -> bool:

@@ -211,7 +211,7 @@ def prepare(job: Job, weights: Weights, speller: Speller) -> None:
     for token in bias:
         if not 0 <= token < weights.vocab_size:
             raise EngineError(
-                f"`logit_bias` names token {token}, but the model has tokens 0 to {weights.vocab_size - 1}"
+                f"`logit_bias` names token {token}, but the model has tokens 0 to {weights.vocab_size - 1}", status=400
             )
     bias.update((_single(text, speller), -np.inf) for text in sampling.banned)
     job.plain = _rule(sampling, bias)
@@ -242,7 +242,7 @@ def _single(text: str, speller: Speller) -> int:
     ids = speller.continue_with(text, special=True)
     if len(ids) != 1 or speller.spell(ids) != text:
         raise EngineError(
-            f"cannot ban {text!r}: this model spells it with {len(ids)} tokens, and a ban needs one token"
+            f"cannot ban {text!r}: this model spells it with {len(ids)} tokens, and a ban needs one token", status=400
         )
     return ids[0]
 
@@ -260,7 +260,8 @@ def _gbnf(sampling: Sampling) -> str | None:
         schema = None
     if not isinstance(schema, dict):
         raise EngineError(
-            f"cannot follow `response_format` {dict(wanted)}: pass `json_object`, or `json_schema` with a schema"
+            f"cannot follow `response_format` {dict(wanted)}: pass `json_object`, or `json_schema` with a schema",
+            status=400,
         )
     import xllamacpp  # noqa: PLC0415 — loads a second half of the runtime that few requests need
 
@@ -268,4 +269,4 @@ def _gbnf(sampling: Sampling) -> str | None:
     try:
         return str(xllamacpp.json_schema_to_grammar(json.dumps(schema)))
     except (RuntimeError, ValueError, TypeError) as error:
-        raise EngineError(f"the JSON schema cannot be turned into a grammar: {error}") from error
+        raise EngineError(f"the JSON schema cannot be turned into a grammar: {error}", status=400) from error

@@ -64,7 +64,7 @@ class Weights:
         out = np.empty(room, np.int32)
         n = self._lib.llama_tokenize(self.vocab, data, len(data), out.ctypes.data, room, False, special)
         if n < 0:
-            raise EngineError(f"the tokenizer refused a text of {len(data)} bytes (code {n}): shorten it")
+            raise EngineError(f"the tokenizer refused a text of {len(data)} bytes (code {n}): shorten it", status=400)
         ids: list[int] = out[:n].tolist()
         return ids
 
@@ -189,7 +189,9 @@ class Grammar:
                 handle = self._lib.llama_sampler_init_grammar(weights.vocab, grammar.encode(), b"root")
         self._handle: int | None = handle
         if not self._handle:
-            raise EngineError("the grammar does not parse as GBNF with a rule named `root`: check `sampling.grammar`")
+            raise EngineError(
+                "the grammar does not parse as GBNF with a rule named `root`: check `sampling.grammar`", status=400
+            )
         self._one = np.zeros(1, _CANDIDATE)
         self._every = np.zeros(weights.vocab_size, _CANDIDATE)
         self._every["id"] = np.arange(weights.vocab_size)

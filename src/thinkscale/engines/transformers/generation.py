@@ -131,7 +131,9 @@ class Generation:
         sampling, size = self._job.request.sampling, self._runtime.vocabulary.vocab_size
         for token in sampling.logit_bias:
             if not 0 <= token < size:
-                raise EngineError(f"`logit_bias` names token {token}, but the model has tokens 0 to {size - 1}")
+                raise EngineError(
+                    f"`logit_bias` names token {token}, but the model has tokens 0 to {size - 1}", status=400
+                )
         return {**sampling.logit_bias, **{self._single(text): -torch.inf for text in sampling.banned}}
 
     def _single(self, text: str) -> int:
@@ -139,7 +141,8 @@ class Generation:
         ids = speller.continue_with(text, special=True)
         if len(ids) != 1 or speller.spell(ids) != text:
             raise EngineError(
-                f"cannot ban {text!r}: this model spells it with {len(ids)} tokens, and a ban needs one token"
+                f"cannot ban {text!r}: this model spells it with {len(ids)} tokens, and a ban needs one token",
+                status=400,
             )
         return ids[0]
 

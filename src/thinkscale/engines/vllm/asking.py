@@ -68,7 +68,9 @@ class Tokens:
         """
         ids = self.encode(text)
         if len(ids) != 1:
-            raise EngineError(f"cannot ban {text!r}: this model spells it with {len(ids)} tokens, and a ban needs one")
+            raise EngineError(
+                f"cannot ban {text!r}: this model spells it with {len(ids)} tokens, and a ban needs one", status=400
+            )
         return ids[0]
 
     def spelling(self, text: str, ids: Sequence[int], before: int) -> tuple[int, ...]:
@@ -97,7 +99,7 @@ class Tokens:
         try:
             return list(self._tokenizer.apply_chat_template(spoken, tools=list(tools) or None, **{**settings, **fixed}))
         except Exception as error:  # templates raise whatever their authors wrote
-            raise EngineError(f"the model's chat template refused the messages: {error}") from error
+            raise EngineError(f"the model's chat template refused the messages: {error}", status=400) from error
 
 
 def _text_of(message: Message) -> str:
@@ -132,7 +134,7 @@ class Plan:
         """
         prompt = tokens.prompt(request)
         if not prompt:
-            raise EngineError("the request renders to no tokens at all: put some text into its messages")
+            raise EngineError("the request renders to no tokens at all: put some text into its messages", status=400)
         return cls(request, tokens, prompt, tokens.encode(request.continuation or ""))
 
     @property
@@ -160,7 +162,9 @@ def sampling_settings(sampling: Sampling, seed: int, banned: Sequence[int] = ())
     """
     bias = {**sampling.logit_bias, **dict.fromkeys(banned, -math.inf)}
     if len(bias) > MOST_BIASES:
-        raise EngineError(f"{len(bias)} tokens are biased or banned and vLLM takes {MOST_BIASES}: name fewer")
+        raise EngineError(
+            f"{len(bias)} tokens are biased or banned and vLLM takes {MOST_BIASES}: name fewer", status=400
+        )
     cap = sampling.max_tokens
     wanted = {
         "temperature": sampling.temperature,
@@ -196,6 +200,7 @@ def structure(sampling: Sampling) -> dict[str, object] | None:
     schema = outer.get("schema", outer)
     if kind != "json_schema" or not isinstance(schema, Mapping) or not schema:
         raise EngineError(
-            f"cannot follow `response_format` {dict(wanted)}: pass `json_object`, or `json_schema` with a schema"
+            f"cannot follow `response_format` {dict(wanted)}: pass `json_object`, or `json_schema` with a schema",
+            status=400,
         )
     return {"json": dict(schema)}

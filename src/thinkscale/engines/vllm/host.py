@@ -160,7 +160,7 @@ def sampling_params(settings: Mapping[str, object]) -> object:
             known["structured_outputs"] = StructuredOutputsParams(**structure)
         return SamplingParams(**known, output_kind=RequestOutputKind.DELTA)
     except Exception as error:
-        raise EngineError(f"vLLM refused the sampling parameters: {error}") from error
+        raise EngineError(f"vLLM refused the sampling parameters: {error}", status=400) from error
 
 
 def failure_of(error: Exception) -> EngineError:
