@@ -212,6 +212,20 @@ async def test_what_is_no_request_is_refused_in_openais_shape(upstream, raw, sta
                 assert set(error) == {"message", "type", "param", "code"}
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("GET", "chat/completions", "POST"),
+        ("PUT", "responses/resp_1", "DELETE, GET, HEAD"),
+        ("DELETE", "models", "GET, HEAD"),
+        ("GET", "responses/resp_1/cancel", "POST"),
+    ],
+)
+async def test_a_wrong_method_is_told_which_are_right(method, path, allowed):
+    async with before(Mock()) as (_, http), http.request(method, path) as reply:
+        assert (reply.status, reply.headers["Allow"]) == (405, allowed)
+
+
 @pytest.mark.parametrize("stream", [False, True])
 async def test_a_long_prompt_is_not_sent_by_any_number_of_calls(stream):
     mock = Mock(says=lambda seed: "The answer is 4.")

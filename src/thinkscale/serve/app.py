@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import Match, Route
 
 from thinkscale.engines.protocol import Engine
 from thinkscale.errors import EngineError, ServeError, ThinkscaleError
@@ -316,7 +316,12 @@ async def _ready(gateway: Gateway, _: Request) -> Response:
 def _unknown(request: Request, failure: Exception) -> Response:
     status = getattr(failure, "status_code", 404)
     said = f"{request.method} {request.url.path} is no endpoint of this gateway"
-    return error_reply(ServeError(f"{said}: see /v1/models, /v1/chat/completions.", status=status, code="unknown_url"))
+    refused = ServeError(f"{said}: see /v1/models, /v1/chat/completions.", status=status, code="unknown_url")
+    reply = error_reply(refused)
+    if status == 405:
+        fit = [r for r in request.app.routes if isinstance(r, Route) and r.matches(request.scope)[0] is not Match.NONE]
+        reply.headers["allow"] = ", ".join(sorted({method for route in fit for method in route.methods or ()}))
+    return reply
 
 
 def _unforeseen(_: Request, failure: Exception) -> Response:
