@@ -99,8 +99,8 @@ def test_money_failures_joins_and_departures_are_counted():
     metrics.upstream_failed(EngineError("gone"))
     metrics.joined()
     metrics.disconnected(Api.responses)
-    metrics.refused(Api.chat, 401)
-    metrics.refused("none", 404)
+    metrics.without_run(Api.chat, 401)
+    metrics.without_run("none", 404)
     metrics.answered(order, 0.02)
     seen = read(metrics)
     assert seen["usd_total", "chat", "deep", "single"] == 0.75

@@ -1,6 +1,7 @@
 """The life of a response: begun in the background, retrieved, cancelled, deleted; by OpenAI's own client."""
 
 import asyncio
+import logging
 import time
 from contextlib import asynccontextmanager
 from itertools import count
@@ -16,7 +17,7 @@ from serve.shapes import valid
 from servers.gateway import fronting, launched
 from servers.mock import Mock, answer, serving, until
 from thinkscale.serve.kept import Shelf
-from thinkscale.serve.keys import Keyring, Limits
+from thinkscale.serve.keys import OPEN, Keyring, Limits
 from thinkscale.serve.runs import Runs
 
 ASKED = "What is 40 + 2?"
@@ -94,6 +95,33 @@ async def test_a_background_response_is_begun_at_once_and_had_later(model):
         said = await raw(front, "GET", f"responses/{told.id}", 200)
         Response.model_validate(said, strict=True)
         assert said["thinkscale"]["stopped"] == "done"
+
+
+async def test_what_is_done_to_a_response_is_counted_and_logged_and_so_is_its_end(front, caplog):
+    caplog.set_level(logging.INFO, "thinkscale.access")
+    async with client(front.url) as ask:
+        told = await ask.responses.create(model=VOTE, input=ASKED, background=True)
+        await front.gateway.shelf.get(told.id, OPEN.id).running.outcome()
+        whole = await ask.responses.retrieve(told.id)
+        await ask.responses.cancel(told.id)
+        await ask.responses.delete(told.id)
+        with pytest.raises(openai.NotFoundError):
+            await ask.responses.retrieve(told.id)
+    said = front.gateway.metrics.render()[0].decode()
+    for what, status in (("retrieve", 200), ("cancel", 200), ("delete", 200), ("retrieve", 404)):
+        labels = f'api="responses.{what}",method="",profile="",status="{status}"'
+        assert f"thinkscale_requests_total{{{labels}}} 1.0" in said
+    fields = [record.fields for record in caplog.records]
+    assert [(f.get("api"), f.get("status"), f["tokens"]) for f in fields] == [
+        ("responses", 200, 0),
+        (None, None, whole.usage.output_tokens),
+        ("responses.retrieve", 200, 0),
+        ("responses.cancel", 200, 0),
+        ("responses.delete", 200, 0),
+        ("responses.retrieve", 404, 0),
+    ]
+    over = fields[1]
+    assert (over["request"], over["stopped"], over["method"]) == (told.id, "done", VOTE.removeprefix("mock+"))
 
 
 async def test_what_is_not_in_the_background_can_be_had_again_until_it_is_deleted(front):

@@ -23,7 +23,7 @@ from thinkscale.serve.ceilings import most, refuse_vast
 from thinkscale.serve.frames import ALIVE
 from thinkscale.serve.kept import Kept, Shelf
 from thinkscale.serve.keys import OPEN, Key, Keyring
-from thinkscale.serve.logs import Access, access, access_log
+from thinkscale.serve.logs import Access, access, access_log, event
 from thinkscale.serve.metrics import Metrics
 from thinkscale.serve.profiles import Menu
 from thinkscale.serve.records import Api, Order
@@ -117,7 +117,7 @@ class Exchange:
             self.gateway.metrics.disconnected(self.api)
         seconds = time.monotonic() - self.began
         if self.order is None:
-            self.gateway.metrics.refused(self.api, status)
+            self.gateway.metrics.without_run(self.api, status)
         else:
             self.gateway.metrics.finished(self.order, seconds, status)
         outcome = self.outcome
@@ -136,6 +136,23 @@ class Exchange:
                 run=outcome.run if outcome else "",
                 joined=self.joined,
             )
+        )
+
+    def ended(self, running: Running) -> None:
+        """Log what the run of a request that was answered long before has come to."""
+        task = running.task
+        outcome = task.result() if not task.cancelled() and not task.exception() else None
+        event(
+            access_log,
+            "background response over",
+            request=self.id,
+            key=self.key.id if self.key else "",
+            method=method_name(running.order),
+            profile=running.order.profile,
+            stopped=outcome.stopped if outcome else "cancelled" if task.cancelled() else "failed",
+            tokens=running.spent.output_tokens,
+            seconds=round(time.monotonic() - self.began, 4),
+            run=outcome.run if outcome else "",
         )
 
 
@@ -234,6 +251,8 @@ async def _wanted(exchange: Exchange, request: Request, raw: bytes) -> AsyncIter
 
     def ended(running: Running) -> None:
         gateway.keyring.charge(admission, running.spent)
+        if order.asked.background:
+            exchange.ended(running)
 
     async with gateway.runs.wanted(order, who=key.id, name=name, joins=False, size=len(raw), ended=ended) as running:
         yield running

@@ -15,8 +15,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
-from thinkscale.serve.records import Api
-
 STRUCK = "[secret]"
 _SECRET = re.compile(
     r"""
@@ -48,7 +46,8 @@ class Access:
     """Its id."""
     key: str = ""
     """Id of the key; empty without one."""
-    api: Api | None = None
+    api: str = ""
+    """One of `Api`, or what is done to a kept response, such as `responses.retrieve`."""
     method: str = ""
     """Class of the method, or empty where it never came to one."""
     profile: str = ""

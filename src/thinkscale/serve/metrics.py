@@ -93,8 +93,8 @@ class Metrics:
         """The first byte of a reply was sent, so many seconds after the request came."""
         self._first_byte.labels(order.asked.api, _method(order)).observe(seconds)
 
-    def refused(self, api: Api | str, status: int) -> None:
-        """A request was refused before it was decided what to run."""
+    def without_run(self, api: str, status: int) -> None:
+        """A request was answered that runs nothing: refused before that was decided, or about a kept response."""
         self._requests.labels(api, "", "", status).inc()
 
     def finished(self, order: Order, seconds: float, status: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from starlette.responses import Response
 from thinkscale.errors import ServeError, ThinkscaleError
 from thinkscale.serve.fields import unsupported
 from thinkscale.serve.kept import Kept
+from thinkscale.serve.logs import Access, access
 from thinkscale.serve.wire import error_reply, json_reply, refusal_of
 
 if TYPE_CHECKING:
@@ -41,15 +43,22 @@ async def begun(gateway: Gateway, kept: Kept) -> dict[str, object]:
 
 
 def _endpoint(answer: Answer) -> Callable[[Gateway, Request], Awaitable[Response]]:
-    """An endpoint for one response, which is found for the key that made it."""
+    """An endpoint for one response, which is found for the key that made it; counted and logged as any other."""
+    api = f"responses.{answer.__name__}"
 
     async def endpoint(gateway: Gateway, request: Request) -> Response:
+        began, key, id = time.monotonic(), "", ""
         try:
-            key = gateway.keyring.check(request.headers.get("authorization"))
-            kept = gateway.shelf.get(request.path_params["id"], key.id)
-            return json_reply(await answer(gateway, kept, request))
+            key = gateway.keyring.check(request.headers.get("authorization")).id
+            kept = gateway.shelf.get(request.path_params["id"], key)
+            id = kept.id
+            reply = json_reply(await answer(gateway, kept, request))
         except ThinkscaleError as failure:
-            return error_reply(refusal_of(failure))
+            reply = error_reply(refusal_of(failure))
+        gateway.metrics.without_run(api, reply.status_code)
+        seconds = round(time.monotonic() - began, 4)
+        access(Access(request=id, key=key, api=api, status=reply.status_code, seconds=seconds))
+        return reply
 
     return endpoint
 
