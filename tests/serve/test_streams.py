@@ -1,4 +1,5 @@
 import itertools
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -14,7 +15,7 @@ from thinkscale.serve.live import LiveText
 from thinkscale.serve.records import Api
 from thinkscale.serve.replies import reply
 from thinkscale.serve.streams import stream
-from thinkscale.types import Trace
+from thinkscale.types import Finish, Trace
 
 THOUGHT = "<think>\nTwo and two.\n</think>\n\nThe answer is 4."
 CALL = {"index": 0, "id": "c1", "type": "function", "function": {"name": "add", "arguments": "{}"}}
@@ -57,6 +58,19 @@ def test_every_choice_is_streamed_under_its_number():
     told, _ = streamed(request(stream=True, n=2), [paced(FOUR), paced(FIVE)])
     assert (joined(told, "content", 0), joined(told, "content", 1)) == (FOUR, FIVE)
     assert [c["choices"][0]["index"] for c in told if c["choices"][0]["finish_reason"]] == [0, 1]
+
+
+@pytest.mark.parametrize("api", SCHEMAS)
+def test_a_choice_that_breaks_off_ends_like_one_that_was_cut_short(api):
+    order = menu([paced(FOUR)] * 2).order(request(api, stream=True, n=2))
+    outcome, events = ran(order)
+    lost = replace(outcome.traces[1], finish=Finish.error, error="gone")
+    sent = stream(order, id="x-1", created=1700000000)
+    chunks = [*sent.begin(), *itertools.chain(*(list(sent.news(event)) for event in events))]
+    told, _ = frames([*chunks, *sent.end(replace(outcome, traces=(outcome.traces[0], lost)))])
+    ends = [(c["choices"][0]["index"], c["choices"][0]["finish_reason"]) for c in told]
+    assert [end for end in ends if end[1]] == [(1, "length"), (0, "stop")]
+    assert "thinkscale" in told[-1]
 
 
 def test_a_vote_tells_how_it_stands_and_then_the_answer():

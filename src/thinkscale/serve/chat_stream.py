@@ -36,6 +36,8 @@ class ChatStream:
         self._same = {"id": id, "object": kind, "created": created, "model": order.asked.model}
         self._progress = Progress()
         self._live = LiveText.of(order, divided=self._chat)
+        self._open: set[int] = set()
+        """Choices of which something was said, and not yet why they ended."""
 
     def begin(self) -> Iterator[bytes]:
         """The role of every choice that is certain to come."""
@@ -59,6 +61,8 @@ class ChatStream:
         for choice in choices:
             yield from self._rest(choice)
         told: dict[str, object] = {"thinkscale": report(self._order, outcome)}
+        for at in sorted(self._open - {choice.at for choice in choices}):
+            yield self._finish(Choice(at=at, text="", finish="length"), {})  # its draw broke off
         for choice in choices:
             yield self._finish(choice, told if choice is choices[-1] else {})
         if self._order.asked.include_usage:
@@ -99,7 +103,9 @@ class ChatStream:
         if self._chat:
             logprobs = chat_logprobs(choice, self._order) if choice else None
             yield self._delta({"content": text}, at, {"logprobs": logprobs} if logprobs else {})
-        elif choice is not None:
+            return
+        self._open.add(at)
+        if choice is not None:
             said = completion_choice(choice, self._order)
             yield frame({**self._same, "choices": [{**said, "text": text, "finish_reason": None}]})
         else:
@@ -107,5 +113,6 @@ class ChatStream:
             yield frame({**self._same, "choices": [said]})
 
     def _delta(self, delta: dict[str, object], at: int, more: dict[str, object] | None = None) -> bytes:
+        self._open.add(at)
         said = {"index": at, "delta": delta, "finish_reason": None, **(more or {})}
         return frame({**self._same, "choices": [said]})
