@@ -19,10 +19,11 @@ from thinkscale.methods.self_consistency import SelfConsistency
 from thinkscale.serve.fair_queue import FairQueue
 from thinkscale.serve.records import Api, Asked, Order
 from thinkscale.serve.runs import Running, Runs
+from thinkscale.serve.shown import choices_of
 from thinkscale.session import Session
 from thinkscale.stopping.fixed import Fixed
 from thinkscale.store import Store
-from thinkscale.types import Problem, Sampling, Trace
+from thinkscale.types import Problem, Sampling, Stopped, Trace
 
 
 def order(engine=None, n=3, question="2 + 2?", seconds=None):
@@ -234,13 +235,24 @@ async def test_places_are_the_same_after_ten_thousand_cancellations():
 
 
 @on_a_clock_of_its_own
-async def test_draining_lets_in_nobody_and_ends_what_is_not_done_in_time():
+async def test_draining_lets_in_nobody_and_ends_what_is_not_done_in_time_with_what_it_has():
     runs = Runs()
-    async with runs.wanted(order()) as done, runs.wanted(order(slow())) as late:
+    uneven = Scripted(lambda cue: Line(says="The answer is 4." if cue.number < 2 else "w " * 400, pace=0.005))
+    async with (
+        runs.wanted(order()) as done,
+        runs.wanted(order(uneven)) as half,
+        runs.wanted(order(slow())) as late,
+    ):
         await runs.drain(0.2)
         assert (await done.outcome()).answer == "4"
+        best = await half.outcome()
+        assert (best.answer, best.stopped) == ("4", Stopped.cancelled)
+        nothing = await late.outcome()
+        assert (nothing.answer, nothing.stopped) == (None, Stopped.cancelled)
+        assert nothing.usage.output_tokens == late.spent.output_tokens
+        assert nothing.usage.output_tokens > 3
         with pytest.raises(ServeError, match="shutting down"):
-            await late.outcome()
+            choices_of(late.order, nothing)
         with pytest.raises(ServeError, match="shutting down"):
             async with runs.wanted(order()):
                 pass

@@ -17,10 +17,11 @@ from functools import partial
 from thinkscale.budget import Budget
 from thinkscale.desk import Desk, Event
 from thinkscale.door import solve
-from thinkscale.errors import CapabilityError, ContextError, EngineError, ServeError, ThinkscaleError
+from thinkscale.errors import CapabilityError, ContextError, EngineError, ThinkscaleError
 from thinkscale.serve.fair_queue import FairQueue, busy
 from thinkscale.serve.metrics import Metrics
 from thinkscale.serve.records import Order
+from thinkscale.serve.shown import shutting_down
 from thinkscale.serve.tracing import Tracing
 from thinkscale.store import Store
 from thinkscale.types import Outcome, Stopped, Usage
@@ -95,7 +96,7 @@ class Running:
         if not self.task.done():
             await asyncio.wait({self.task})
         if self.task.cancelled():
-            raise _shutting_down()
+            raise shutting_down()
         # Copies, because what is raised holds on to whoever waits here.
         if failure := self.task.exception():
             raise copy(failure).with_traceback(failure.__traceback__)
@@ -201,7 +202,7 @@ class Runs:
         running = self._known.get(name) if name and joins else None
         if running is None or self._stale(running):
             if self.draining:
-                raise _shutting_down()
+                raise shutting_down()
             running = self._begin(Running(order, name, size, ended), who)
         running.waiting += 1
         try:
@@ -226,13 +227,14 @@ class Runs:
         await self._cancel(running)
 
     async def drain(self, seconds: float) -> None:
-        """Let in nobody, wait for what runs, and cancel what is not done in time."""
+        """Let in nobody, wait for what runs, and have what is not done in time end with the best it has."""
         self.draining = True
         tasks = {r.task for r in self._alive}
         if tasks:
             await asyncio.wait(tasks, timeout=seconds)
-        for running in [*self._alive]:
-            await self._cancel(running)
+        async with asyncio.TaskGroup() as concluding:
+            for running in [*self._alive]:
+                concluding.create_task(self.conclude(running))
 
     def _begin(self, running: Running, who: str) -> Running:
         running.task = asyncio.create_task(self._run(running, who))
@@ -356,13 +358,3 @@ def _unframed(failure: BaseException | None) -> None:
 def _size_of(outcome: Outcome) -> int:
     told = any(s.logprobs is not None for trace in outcome.traces for s in trace.segments)
     return round(outcome.usage.output_tokens) * (TOLD_TOKEN if told else TOKEN)
-
-
-def _shutting_down() -> ServeError:
-    return ServeError(
-        "the gateway is shutting down: try again in a few seconds",
-        status=503,
-        type="server_error",
-        code="shutting_down",
-        retry_after=5.0,
-    )

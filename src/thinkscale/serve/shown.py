@@ -13,7 +13,7 @@ from thinkscale.engines.think_formats import THINK_TAGS
 from thinkscale.errors import ServeError
 from thinkscale.serve.fields import Json
 from thinkscale.serve.passthrough import Passthrough
-from thinkscale.serve.records import Order
+from thinkscale.serve.records import Api, Order
 from thinkscale.types import Finish, Logprobs, Origin, Outcome, Stopped, Trace, Usage
 
 REASONING_FIELDS = ("reasoning_content", "reasoning")
@@ -45,10 +45,11 @@ class Choice:
 def choices_of(order: Order, outcome: Outcome) -> list[Choice]:
     """What the client gets: every draw where no method judged them, else the best attempt.
 
-    Of a run that was cancelled nothing half done is shown, so that there may be nothing.
+    Of a run that was cancelled nothing half done is shown, so that there may be nothing, which only a response can say.
 
     Raises:
-        ServeError: there is nothing to show: 502 when every attempt failed, 504 when the budget bought none.
+        ServeError: there is nothing to show: 502 when every attempt failed, 503 when the gateway shut down before one
+            was done, 504 when the budget bought none.
     """
     cancelled = outcome.stopped is Stopped.cancelled
     unfit = _HALF if cancelled else {Finish.error}
@@ -58,8 +59,8 @@ def choices_of(order: Order, outcome: Outcome) -> list[Choice]:
     else:
         traces = [t for t in (outcome.best,) if t is not None and (t.finish not in unfit or t.answer is not None)]
     traces = traces or [t for t in whole if t.text][:1]
-    if not traces and not cancelled:
-        raise _nothing(outcome)
+    if not traces and not (cancelled and order.asked.api is Api.responses):
+        raise shutting_down() if cancelled else _nothing(outcome)
     think, several = order.engine.capabilities.think, isinstance(order.method, Passthrough)
     return [choice_of(trace, think, at=trace.path[0] if several and trace.path else 0) for trace in traces]
 
@@ -171,6 +172,17 @@ def _signals(trace: Trace) -> Logprobs | None:
     """Log-probabilities of an attempt that was sampled in one go."""
     sampled = [s for s in trace.segments if s.origin is Origin.sampled]
     return sampled[0].logprobs if len(sampled) == 1 else None
+
+
+def shutting_down() -> ServeError:
+    """The refusal of a request that came too late, or came to nothing in time (503)."""
+    return ServeError(
+        "the gateway is shutting down: try again in a few seconds",
+        status=503,
+        type="server_error",
+        code="shutting_down",
+        retry_after=5.0,
+    )
 
 
 def _nothing(outcome: Outcome) -> ServeError:
