@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from thinkscale.errors import ServeError, ThinkscaleError
@@ -57,7 +57,8 @@ class Shelf:
 
     Args:
         most: background responses that are kept, and as many others beside them. Beyond that the oldest whose run is
-            over goes first; runs that are not over are bounded by whoever admits them, and none is lost.
+            over goes first, of the key that takes up most; runs that are not over are bounded by whoever admits them,
+            and none is lost.
         seconds: how long one is kept once its run is over.
         size: bytes that either of the two lines may take.
     """
@@ -77,9 +78,20 @@ class Shelf:
         while line and self._stale(next(iter(line.values()))):
             line.popitem(last=False)
         held = sum(k.running.size for k in line.values())
-        while (len(line) > self._most or held > self._size) and (old := next(filter(_over, line.values()), None)):
+        while (len(line) > self._most or held > self._size) and (old := self._next(line)):
             del line[old.id]
             held -= old.running.size
+
+    def _next(self, line: Mapping[str, Kept]) -> Kept | None:
+        """What goes first: the oldest that is over, of the key that has the largest share of the line."""
+        shares: dict[str, float] = {}
+        oldest: dict[str, Kept] = {}
+        for kept in line.values():
+            share = max(1 / max(1, self._most), kept.running.size / self._size)
+            shares[kept.key] = shares.get(kept.key, 0.0) + share
+            if _over(kept):
+                oldest.setdefault(kept.key, kept)
+        return oldest[max(oldest, key=shares.__getitem__)] if oldest else None
 
     def get(self, id: str, key: str) -> Kept:
         """The response with an id, for the API key that it was made with.
