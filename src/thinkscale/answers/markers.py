@@ -41,6 +41,8 @@ _UNWRAPPED = re.compile(r"\\(?:text|mathrm|textbf)\s?\{([^{}]*)\}")
 
 def boxed(text: str) -> str | None:
     r"""The content of the last closed box, or the boxes of one list (`\boxed{1} and \boxed{2}`) joined by commas."""
+    if "box" not in text:
+        return None
     starts = list(_BOX.finditer(text))[-4 * _MAX_TRIES :]
     found: list[str] = []
     until, tries = -1, 0
@@ -78,7 +80,8 @@ def is_abstention(text: str) -> bool:
     """Whether an answer clearly says that there is none; "cannot be determined" is an answer and stays one."""
     if len(text) > 120:
         return False
-    return _ABSTENTION.fullmatch(_UNWRAPPED.sub(r"\1", text).strip(" \t\r\n.!*$\"'()")) is not None
+    plain = _UNWRAPPED.sub(r"\1", text) if "\\" in text else text
+    return _ABSTENTION.fullmatch(plain.strip(" \t\r\n.!*$\"'()")) is not None
 
 
 def clean(text: str) -> str:

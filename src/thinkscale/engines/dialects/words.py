@@ -70,9 +70,11 @@ class Words:
 
     def read(self, event: bytes) -> Word | Piece | None:
         """What an event says that is like one before; `None` leaves it to the dialect."""
-        for kind in self._kinds:
+        for at, kind in enumerate(self._kinds):
             if found := kind.pattern.fullmatch(event):
                 self._tries = TRIES
+                if at:  # events of a kind come one after the other
+                    self._kinds.insert(0, self._kinds.pop(at))
                 index, like = int(found["index"]), kind.like
                 if not (like.text or like.thought):
                     return Piece(index, finish=like.finish, stop_string=like.stop_string)
