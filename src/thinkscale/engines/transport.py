@@ -49,6 +49,7 @@ class Transport:
     ) -> None:
         url = url_of(base_url)
         self.url = url.with_user(None) if key else url
+        self._below: dict[tuple[str, bool], URL] = {}
         self._key = sendable(key)
         self._timeout = aiohttp.ClientTimeout(total=total, sock_connect=CONNECT, sock_read=idle)
         self._open: WeakKeyDictionary[asyncio.AbstractEventLoop, tuple[aiohttp.ClientSession, object]] = (
@@ -199,8 +200,10 @@ class Transport:
         return session, keeper
 
     def _at(self, path: str, *, root: bool = False) -> URL:
-        below = (self.url.with_path("/") if root else self.url) / path
-        return below.with_query(self.url.query) if self.url.query else below
+        if (path, root) not in self._below:
+            below = (self.url.with_path("/") if root else self.url) / path
+            self._below[path, root] = below.with_query(self.url.query) if self.url.query else below
+        return self._below[path, root]
 
 
 class Reply:
