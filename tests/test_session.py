@@ -434,6 +434,27 @@ async def test_cancelling_a_run_from_outside_settles_the_account_and_stops_the_e
     assert llm.ledger._reserved.tokens == 0
 
 
+async def test_a_stop_rule_that_takes_its_time_leaves_some_to_others():
+    turns, asked = 0, []
+
+    async def other():
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    def slow(traces):
+        time.sleep(0.001)
+        asked.append(turns)
+        return False
+
+    task = asyncio.create_task(other())
+    method = SelfConsistency(n=64, stop=slow)
+    await solve(PROBLEM, method, Scripted(lambda _: "The answer is 4."), budget=Budget())
+    task.cancel()
+    assert len(set(asked)) == len(asked) == 63
+
+
 async def test_a_draw_is_cut_short_when_the_method_has_seen_enough_of_it():
     engine = Scripted(lambda _: Line(says=WORDS, pace=0.0))
     llm = session(engine)

@@ -6,6 +6,7 @@ Sits between the verbs of a session and the engine calls of `draws`. It knows ac
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
@@ -28,6 +29,8 @@ COMPLETE = frozenset({Finish.eos, Finish.stop})
 """Ends that the model chose; anything else cut it off."""
 LEAST_GRACE = 0.05
 """Seconds that stragglers have at least once a quorum is in."""
+LONG = 2e-4
+"""Seconds of a stop rule beyond which letting others run costs nothing beside it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,6 +177,15 @@ async def punctual(
             if limit is None and arrived >= quorum:
                 limit = clock() + max(grace * (clock() - begun), LEAST_GRACE)
             yield attempt
+
+
+async def satisfied(enough: Callable[[Sequence[Trace]], bool], traces: Sequence[Trace]) -> bool:
+    """What a stop rule says of some traces. One that is slow lets others run between two draws."""
+    began = time.perf_counter()
+    fired = enough(traces)
+    if time.perf_counter() - began > LONG:
+        await asyncio.sleep(0)
+    return fired
 
 
 async def told_to_conclude(session: Session, late: Sequence[Trace], sampling: dict[str, object]) -> list[Trace]:

@@ -18,7 +18,7 @@ from thinkscale.engines.protocol import Capabilities, Capability, Engine, ThinkF
 from thinkscale.engines.think_formats import PLAIN
 from thinkscale.errors import CapabilityError
 from thinkscale.identity import seed_of, text_name
-from thinkscale.launch import Work, drawn, punctual, solved, told_to_conclude
+from thinkscale.launch import Work, drawn, punctual, satisfied, solved, told_to_conclude
 from thinkscale.prompts import render
 from thinkscale.types import AnswerKind, Finish, Logprobs, Message, Outcome, Path, Problem, Sampling, Segment, Trace
 
@@ -152,7 +152,7 @@ class Session:
                 early[index] = trace
                 while len(first) in early and not fired:
                     first = await self._agreed(first, early.pop(len(first)))
-                    fired = enough is not None and len(first) < n and enough(first)
+                    fired = enough is not None and len(first) < n and await satisfied(enough, first)
                 if fired:
                     break
         beyond = [trace for _, trace in sorted(early.items())]
