@@ -1,3 +1,4 @@
+import asyncio
 import math
 
 import pytest
@@ -46,6 +47,22 @@ async def test_another_list_counts_other_words():
 async def test_doubt_that_is_checked_counts_less():
     checked = HEDGED + " Let me verify: confirmed."
     assert await values(FewestHedges(), said(HEDGED), said(checked), said("4")) == [-3.0, -1.0, 0.0]
+
+
+@pytest.mark.parametrize("name", ["markers", "fewest-hedges", "group-confidence", "self-certainty-top-k"])
+async def test_between_long_attempts_others_have_their_turn(name):
+    turns = 0
+
+    async def other():
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    task = asyncio.create_task(other())
+    await values(parse(name, "scorer"), *[said(HEDGED)] * 50)
+    task.cancel()
+    assert turns >= 50
 
 
 @pytest.mark.parametrize("scorer", [Markers(), FewestHedges()], ids=repr)

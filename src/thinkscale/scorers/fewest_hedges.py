@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from thinkscale.lexicons import phrases
 from thinkscale.registry import spec
-from thinkscale.scorers import UNJUDGED, said_phrases
+from thinkscale.scorers import UNJUDGED, in_turns, said_phrases
 from thinkscale.session import Session
 from thinkscale.types import Problem, Score, Trace
 
@@ -29,7 +29,7 @@ class FewestHedges:
 
     async def score(self, problem: Problem, traces: Sequence[Trace], llm: Session) -> list[Score]:
         """One score per trace, at most 0."""
-        return [Score(value=self._ratio(t), kind="fewest-hedges") for t in traces]
+        return await in_turns(self._ratio, traces, "fewest-hedges")
 
     def _ratio(self, trace: Trace) -> float:
         if not trace.tokens:

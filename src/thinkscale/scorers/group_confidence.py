@@ -9,7 +9,7 @@ from thinkscale.confidence import check_reduction, token_confidence, trace_confi
 from thinkscale.engines.protocol import Capability
 from thinkscale.errors import ScorerError
 from thinkscale.registry import at_least, spec
-from thinkscale.scorers import UNJUDGED, sampled_logprobs
+from thinkscale.scorers import UNJUDGED, in_turns, sampled_logprobs
 from thinkscale.session import Session
 from thinkscale.types import Problem, Score, Trace
 
@@ -42,7 +42,7 @@ class GroupConfidence:
 
     async def score(self, problem: Problem, traces: Sequence[Trace], llm: Session) -> list[Score]:
         """One score per trace, in nats, at least 0."""
-        return [Score(value=self._confidence(t, llm), kind="group-confidence") for t in traces]
+        return await in_turns(lambda t: self._confidence(t, llm), traces, "group-confidence")
 
     def _confidence(self, trace: Trace, llm: Session) -> float:
         signals = sampled_logprobs(trace)

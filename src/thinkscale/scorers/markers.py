@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 
 from thinkscale.errors import SpecError
 from thinkscale.lexicons import phrases
 from thinkscale.registry import spec
-from thinkscale.scorers import UNJUDGED, said_phrases
+from thinkscale.scorers import UNJUDGED, in_turns, said_phrases
 from thinkscale.session import Session
 from thinkscale.types import Problem, Score, Trace
 
@@ -42,11 +41,7 @@ class Markers:
 
     async def score(self, problem: Problem, traces: Sequence[Trace], llm: Session) -> list[Score]:
         """One score per trace, in phrases per 1,000 tokens."""
-        scores = []
-        for trace in traces:
-            scores.append(Score(value=self._rate(trace), kind="markers"))
-            await asyncio.sleep(0)  # long texts take their time, and others want theirs
-        return scores
+        return await in_turns(self._rate, traces, "markers")
 
     def _rate(self, trace: Trace) -> float:
         if not trace.tokens:

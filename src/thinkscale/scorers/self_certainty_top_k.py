@@ -9,7 +9,7 @@ from thinkscale.confidence import likeliest, self_certainty_bound
 from thinkscale.engines.protocol import Capability
 from thinkscale.errors import ScorerError
 from thinkscale.registry import at_least, spec
-from thinkscale.scorers import UNJUDGED, sampled_logprobs
+from thinkscale.scorers import UNJUDGED, in_turns, sampled_logprobs
 from thinkscale.session import Session
 from thinkscale.types import Problem, Score, Trace
 
@@ -40,7 +40,7 @@ class SelfCertaintyTopK:
 
     async def score(self, problem: Problem, traces: Sequence[Trace], llm: Session) -> list[Score]:
         """One score per trace, at least 0."""
-        return [Score(value=self._bound(t, llm), kind="self-certainty-top-k") for t in traces]
+        return await in_turns(lambda t: self._bound(t, llm), traces, "self-certainty-top-k")
 
     def _bound(self, trace: Trace, llm: Session) -> float:
         signals = sampled_logprobs(trace)
