@@ -20,6 +20,7 @@ from servers.faults import Faults
 from servers.gateway import fronting
 from servers.mock import serving, until
 from thinkscale.serve import runs as runs_module
+from thinkscale.serve.kept import Shelf
 from thinkscale.serve.keys import Keyring
 from thinkscale.serve.runs import Runs
 from thinkscale.types import Usage
@@ -127,7 +128,7 @@ async def test_a_campaign_of_faults_leaves_nothing_behind(monkeypatch):
     tasks = len(asyncio.all_tasks())
     async with (
         serving(Faults(seed=1, rate=0.15, kept=10 if SECONDS else None)) as mock,
-        fronting(mock.url, runs=runs, keyring=keyring, idle=1.0) as front,
+        fronting(mock.url, runs=runs, keyring=keyring, shelf=Shelf(most=64), idle=1.0) as front,
     ):
         campaign = Campaign(front.url, token, random.Random(2), until=time.monotonic() + SECONDS)
         async with asyncio.TaskGroup() as watched:
