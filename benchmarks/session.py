@@ -41,6 +41,9 @@ class Instant:
     def count(self, request: Request) -> int:
         return 8
 
+    async def open(self) -> None:
+        """Nothing has to be found out."""
+
     async def stream(self, request: Request, abort: Abort | None = None) -> AsyncGenerator[Chunk, None]:
         usage = Usage(calls=1, input_tokens=8, output_tokens=24)
         for index in range(request.n):
