@@ -163,6 +163,15 @@ async def test_a_json_schema_is_followed(engine):
             assert set(json.loads(found.text)) == {"name", "age"}
 
 
+async def test_a_json_schema_that_the_runtime_cannot_compile_is_refused_and_not_ignored(engine):
+    for schema in ({"type": "nonsense"}, {"type": "object", "properties": {"x": {"$ref": "#/nowhere"}}}):
+        form = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
+        with pytest.raises(EngineError, match="JSON schema") as refusal:
+            await one(engine, ask(sampling=sampled(max_tokens=8, response_format=form)))
+        assert refusal.value.status == 400
+    assert (await one(engine, ask(sampling=sampled(max_tokens=4, response_format={"type": "json_object"})))).tokens
+
+
 async def test_likelihood_of_a_draw_equals_its_own_logprobs(weights):
     # An engine of its own: where the cells lie moves a quantised model's logits, here they lie in order both times.
     engine = LlamaCpp(model=weights, context=256)

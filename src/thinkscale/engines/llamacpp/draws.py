@@ -221,7 +221,7 @@ def prepare(job: Job, weights: Weights, speller: Speller) -> None:
     job.gbnf = _gbnf(sampling)
     for index, seed in enumerate(job.request.seeds):
         random = np.random.Generator(np.random.Philox(key=seed & (2**64 - 1)))
-        grammar = Grammar(weights, job.gbnf) if job.gbnf is not None else None
+        grammar = Grammar(weights, job.gbnf, checked=index > 0) if job.gbnf is not None else None
         job.queued.append(Draw(job, index, random, Tail(sampling.stop), grammar))
     job.left = len(job.queued)
 

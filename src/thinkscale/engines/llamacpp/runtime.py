@@ -178,9 +178,13 @@ class Context:
 
 
 class Grammar:
-    """The state of one text in a grammar: GBNF, or llguidance's form that JSON schemas are turned into."""
+    """The state of one text in a grammar: GBNF, or llguidance's form that JSON schemas are turned into.
 
-    def __init__(self, weights: Weights, grammar: str) -> None:
+    Raises:
+        EngineError: it does not compile; unless it is known to, as `checked` says.
+    """
+
+    def __init__(self, weights: Weights, grammar: str, *, checked: bool = False) -> None:
         self._lib = library()
         with LOCK:
             if grammar.startswith("%llguidance"):
@@ -195,6 +199,13 @@ class Grammar:
         self._one = np.zeros(1, _CANDIDATE)
         self._every = np.zeros(weights.vocab_size, _CANDIDATE)
         self._every["id"] = np.arange(weights.vocab_size)
+        # llguidance prints what is wrong with a schema, and then allows everything.
+        if not checked and grammar.startswith("%llguidance") and self.mask().all():
+            self.close()
+            raise EngineError(
+                "the JSON schema cannot be followed: the runtime does not compile it, so check its types and names",
+                status=400,
+            )
 
     def _apply(self, candidates: NDArray[np.void]) -> None:
         array = Candidates(candidates.ctypes.data, len(candidates), -1, False)
