@@ -15,9 +15,7 @@ rounds. Others are measured when the folder that `THINKSCALE_RIVALS` names has e
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import json
 import os
 import statistics
 import sys
@@ -29,10 +27,9 @@ from pathlib import Path
 
 import aiohttp
 import orjson
-from rich.console import Console
 from rich.table import Table
 
-from over_http import HERE, QUESTION, Load, N, Round, Route, free_port, process
+from over_http import HERE, QUESTION, Load, N, Round, Route, free_port, process, told
 from over_http import gateway as optillm
 
 MESSAGES = [{"role": "user", "content": QUESTION}]
@@ -186,20 +183,5 @@ def table(found: dict[str, dict[str, list[float]]]) -> Table:
     return shown
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--json", action="store_true", help="print one JSON object with the figures of every round")
-    chosen = parser.parse_args()
-    busy = os.getloadavg()[0]
-    found = asyncio.run(measure(chosen.rounds))
-    if chosen.json:
-        rounded = {name: {k: [round(v, 3) for v in vs] for k, vs in rows.items()} for name, rows in found.items()}
-        print(json.dumps({"load": busy, "cores": os.cpu_count(), "figures": rounded}))
-        return
-    Console(width=150).print(table(found))
-    print(f"{os.cpu_count()} cores, load {busy:.2f} before the start")
-
-
 if __name__ == "__main__":
-    main()
+    told(__doc__, measure, table)

@@ -397,7 +397,8 @@ async def measure(rounds: int) -> dict[str, dict[str, list[float]]]:
 def table(found: dict[str, dict[str, list[float]]]) -> Table:
     """Medians, with the ratio to the floor in brackets."""
     floor = found[Bare.name]
-    shown = Table("route", *(load.title for load in LOADS.values()), "(e) stop seen, ms", "(b) CPU, ms")
+    titles = (load.title for load in LOADS.values())
+    shown = Table(f"route; ratios are to `{Bare.name}`", *titles, "(e) stop seen, ms", "(b) CPU, ms")
     for name, figures in found.items():
         cells = []
         for key in LOADS:
@@ -416,20 +417,24 @@ def table(found: dict[str, dict[str, list[float]]]) -> Table:
     return shown
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+Figures = dict[str, dict[str, list[float]]]
+
+
+def told(about: str | None, measure: Callable[[int], Awaitable[Figures]], table: Callable[[Figures], Table]) -> None:
+    """Measure as the command line says, and print a table or JSON."""
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", action="store_true", help="print one JSON object with the figures of every round")
     chosen = parser.parse_args()
     busy = os.getloadavg()[0]
-    found = asyncio.run(measure(chosen.rounds))
+    found = asyncio.run(measure(chosen.rounds))  # type: ignore[arg-type]
     if chosen.json:
         rounded = {name: {k: [round(v, 3) for v in vs] for k, vs in rows.items()} for name, rows in found.items()}
         print(json.dumps({"load": busy, "cores": os.cpu_count(), "figures": rounded}))
         return
     Console(width=170).print(table(found))
-    print(f"{os.cpu_count()} cores, load {busy:.2f} before the start; ratios are to `{Bare.name}`")
+    print(f"{os.cpu_count()} cores, load {busy:.2f} before the start")
 
 
 if __name__ == "__main__":
-    main()
+    told(__doc__, measure, table)
