@@ -107,7 +107,7 @@ async def test_of_a_run_that_is_over_nothing_waits_for_the_collector(way):
         before = alive()
         await _ended(way)
         await asyncio.sleep(0)
-        assert alive() == before
+        assert alive() <= before
     finally:
         gc.enable()
 
