@@ -187,6 +187,18 @@ async def test_a_draw_that_is_cut_knows_the_prompt_that_was_read_for_it():
     assert draw.usage.output_tokens == draw.tokens > 0
 
 
+async def test_the_prompt_is_known_of_every_reply_whose_first_event_says_nothing_of_it():
+    def counted(*, prompt):
+        usage = [{"usage": {"prompt_tokens": prompt, "completion_tokens": n}} for n in (1, 2)]
+        return sse(
+            delta(role="assistant", content=""), *(delta(content="a") | u for u in usage), delta(finish="length")
+        )
+
+    async with asked(*(counted(prompt=n) for n in (7, 8, 9)), owner="sglang") as (engine, _):
+        drawn = [(await complete(engine, asking()))[0] for _ in range(3)]
+    assert [(d.text, d.tokens, d.usage.input_tokens) for d in drawn] == [("aa", 2, 7), ("aa", 2, 8), ("aa", 2, 9)]
+
+
 async def test_a_request_that_nobody_waits_for_any_more_fails_unheard():
     heard = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: heard.append(context["message"]))

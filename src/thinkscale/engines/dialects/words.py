@@ -2,8 +2,8 @@
 
 A server writes them all alike: one differs from the next in its choice, its text and its counts, and those of one reply
 from those of another in names, times and the counts of the prompt. What stands around these is learned from the first
-such event; an event that has anything else is left to a dialect, and so is the first of every reply, which tells what
-holds for the others.
+such event; an event that has anything else is left to a dialect, and so are the first of every reply, and the first
+that counts, which tells of the prompt.
 """
 
 from __future__ import annotations
@@ -68,8 +68,13 @@ class Words:
         self._kinds: list[_Kind] = []
         self._tries = TRIES
 
-    def read(self, event: bytes) -> Word | Piece | None:
-        """What an event says that is like one before; `None` leaves it to the dialect."""
+    def read(self, event: bytes, *, counted: bool = True) -> Word | Piece | None:
+        """What an event says that is like one before; `None` leaves it to the dialect.
+
+        Args:
+            event: as it came.
+            counted: whether the reply has told of its prompt, so that events with counts need not any more.
+        """
         for at, kind in enumerate(self._kinds):
             if found := kind.pattern.fullmatch(event):
                 self._tries = TRIES
@@ -81,6 +86,8 @@ class Words:
                 try:
                     text = orjson.loads(found["text"])
                 except orjson.JSONDecodeError:
+                    return None
+                if like.total and not counted:
                     return None
                 return Word(index, text, int(found["total"]) if like.total else None, bool(like.thought))
         return None

@@ -182,6 +182,11 @@ class Choices:
         """Whether the bill cannot be explained by what was counted on the way."""
 
     @property
+    def counted(self) -> bool:
+        """Whether it is known what the prompt costs."""
+        return self._prompt is not _UNBILLED
+
+    @property
     def over(self) -> bool:
         """Whether every choice has ended."""
         return all(c.finish is not None for c in self._choices)

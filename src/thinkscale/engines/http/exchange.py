@@ -225,15 +225,16 @@ class Exchange:
         heard: list[News | Piece | Word] = []
         try:
             # As far as it goes: what was said before a complaint counts.
-            heard.extend(self._said(events[: events.index(DONE)] if over else events, begun=choices.begun))
+            heard.extend(self._said(events[: events.index(DONE)] if over else events, choices))
         finally:
             self._pass(choices.take(heard))
         return over
 
-    def _said(self, events: Sequence[bytes], *, begun: bool) -> Iterator[News | Piece | Word]:
+    def _said(self, events: Sequence[bytes], choices: Choices) -> Iterator[News | Piece | Word]:
         dialect, words = self.endpoint.dialect, self.endpoint.words
+        begun, counted = choices.begun, choices.counted
         for event in events:
-            if begun and (known := words.read(event)) is not None:
+            if begun and (known := words.read(event, counted=counted)) is not None:
                 yield known
                 continue
             begun = True
@@ -242,6 +243,7 @@ class Exchange:
                 continue
             news = self._checked(dialect.news(said))
             words.learn(event, news)
+            counted = counted or news.prompt is not None
             yield news
 
     def _checked(self, news: News) -> News:
