@@ -77,3 +77,4 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "vllm": "thinkscale.engines.vllm:Vllm",
     },
 }
+"""kind → name → `module:Class`. Installed packages add to it through entry points named `thinkscale.<kind>`."""

@@ -16,8 +16,8 @@ from typing import Generic, Protocol, TypeVar
 
 import stamina
 
-from thinkscale.engines.protocol import Abort, Chunk, Completion, Engine, Request
-from thinkscale.errors import EngineError
+from thinkscale.engines.protocol import UNMADE, Abort, Chunk, Completion, Engine, Request
+from thinkscale.errors import EngineError, first_failure
 from thinkscale.types import Finish, Logprobs, Usage
 
 T = TypeVar("T")
@@ -25,8 +25,6 @@ A = TypeVar("A")
 
 ATTEMPTS = 5
 """How often a request is made before its failure is recorded."""
-UNMADE = Completion(text="", finish=Finish.aborted, tokens=0)
-"""A draw of which nothing was made."""
 GRACE = 2.0
 """Seconds that an engine has to end what we abort before its stream is closed under it."""
 
@@ -142,7 +140,7 @@ class Landing(Generic[T]):
             try:
                 await launching
             except BaseExceptionGroup as failures:
-                raise _first(failures) from None
+                raise first_failure(failures) from None
         finally:
             await self._end(launching, patience)
 
@@ -216,7 +214,6 @@ class Flight:
         finally:
             for index in self._missing(range(self.request.n)):
                 self._down(index, self._partial(index, Finish.aborted))
-            self.news = None  # which leads back here
 
     async def _replay(self, known: Mapping[str, Completion]) -> None:
         """Land what was paid for. A draw that was aborted counts as such only where it would be aborted again."""
@@ -359,8 +356,3 @@ def _longer(whole: Logprobs | None, piece: Logprobs) -> Logprobs:
     for name in names:
         getattr(whole, name).extend(getattr(piece, name))
     return whole
-
-
-def _first(failure: BaseException) -> BaseException:
-    """The first failure of a group of tasks: it is what ended the others."""
-    return _first(failure.exceptions[0]) if isinstance(failure, BaseExceptionGroup) else failure

@@ -105,3 +105,8 @@ class ServeError(ThinkscaleError):
         super().__init__(message)
         self.status, self.type, self.param, self.code, self.retry_after = status, type, param, code, retry_after
         self.retryable = status in (429, 503) and type != "insufficient_quota"  # a day's budget does not come back soon
+
+
+def first_failure(failure: BaseException) -> BaseException:
+    """The first failure of a group of tasks: it is what ended the others."""
+    return first_failure(failure.exceptions[0]) if isinstance(failure, BaseExceptionGroup) else failure

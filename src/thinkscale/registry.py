@@ -19,8 +19,6 @@ from typing import TypeVar, dataclass_transform
 from thinkscale.built_in import BUILT_IN
 from thinkscale.errors import SpecError
 
-"""kind → name → `module:Class`. Installed packages add to it through entry points named `thinkscale.<kind>`."""
-
 KIND_OF_TYPE = {"Method": "method", "Scorer": "scorer", "StopRule": "stop-rule", "Selector": "selector"}
 """The kind that a field takes, by the protocol it is annotated with."""
 

@@ -12,14 +12,11 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Protocol
 
-from thinkscale.engines.protocol import Abort, Chunk, Completion, Request
+from thinkscale.engines.protocol import UNMADE, Abort, Chunk, Request
 from thinkscale.engines.routing import Place, Replica, Routing, Waiter
-from thinkscale.errors import EngineError
+from thinkscale.errors import EngineError, first_failure
 from thinkscale.identity import prompt_name
 from thinkscale.types import Finish
-
-UNMADE = Completion(text="", finish=Finish.aborted, tokens=0)
-"""A draw that was aborted while it waited for a place."""
 
 
 async def _as_a_whole(chunks: AsyncGenerator[Chunk, None]) -> AsyncGenerator[Chunk, None]:
@@ -131,7 +128,7 @@ class Division:
             try:
                 await serving
             except BaseExceptionGroup as failures:
-                raise _first(failures) from None
+                raise first_failure(failures) from None
         finally:
             serving.cancel()
             await asyncio.wait({serving})
@@ -266,8 +263,3 @@ class Division:
     def _fail(self, draws: Sequence[int], failure: EngineError) -> None:
         for index in draws:
             self._news.put_nowait(_News(Chunk(index, failure=failure)))
-
-
-def _first(failure: BaseException) -> BaseException:
-    """The first failure of a group of tasks: it is what ended the others."""
-    return _first(failure.exceptions[0]) if isinstance(failure, BaseExceptionGroup) else failure

@@ -155,6 +155,10 @@ class Completion:
     error: str | None = None
 
 
+UNMADE = Completion(text="", finish=Finish.aborted, tokens=0)
+"""A draw of which nothing was made."""
+
+
 @dataclass(frozen=True, slots=True)
 class Chunk:
     """News of one draw: some more text, its end, or that it has to be asked for again."""

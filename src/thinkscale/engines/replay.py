@@ -15,7 +15,7 @@ from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path as File
 
-from thinkscale.engines.protocol import Abort, Capabilities, Capability, Chunk, Completion, Request
+from thinkscale.engines.protocol import UNMADE, Abort, Capabilities, Capability, Chunk, Completion, Request
 from thinkscale.errors import EngineError, ModelError
 from thinkscale.identity import digest, prompt_name
 from thinkscale.types import Finish, Logprobs, LogprobSpace, Message, Path, Problem, Sampling, Usage
@@ -116,7 +116,7 @@ class Replay:
         for index in range(request.n):
             path = request.paths[index] if request.paths else (index,)
             if abort and index in abort:
-                yield Chunk(index, completion=Completion(text="", finish=Finish.aborted, tokens=0))
+                yield Chunk(index, completion=UNMADE)
                 continue
             try:
                 done = _judged(pool, path, request) if request.steps else self._draw(pool, path, request)

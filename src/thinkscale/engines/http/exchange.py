@@ -15,11 +15,10 @@ from thinkscale.engines.dialects import Dialect, Habits, News, Piece
 from thinkscale.engines.dialects.fields import put_priority, written
 from thinkscale.engines.dialects.words import Word, Words
 from thinkscale.engines.http.choices import Choices
-from thinkscale.engines.protocol import Abort, Chunk, Completion, Request, ThinkFormat
+from thinkscale.engines.protocol import UNMADE, Abort, Chunk, Request, ThinkFormat
 from thinkscale.engines.sse import Events
 from thinkscale.engines.transport import Transport
 from thinkscale.errors import ContextError, EngineError, ModelError
-from thinkscale.types import Finish
 
 log = logging.getLogger(__name__)
 DONE = b"[DONE]"
@@ -134,7 +133,7 @@ class Exchange:
     async def _ask(self, draws: Sequence[int]) -> list[int]:
         """Make one request and pass on its reply; returns the draws that it said nothing about."""
         if all(draw in self.abort for draw in draws):
-            self._pass([Chunk(d, completion=Completion(text="", finish=Finish.aborted, tokens=0)) for d in draws])
+            self._pass([Chunk(d, completion=UNMADE) for d in draws])
             return []
         endpoint, sampling = self.endpoint, self.request.sampling
         stops = () if endpoint.habits.tells_stop else sampling.stop
