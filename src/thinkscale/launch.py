@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
 COMPLETE = frozenset({Finish.eos, Finish.stop})
 """Ends that the model chose; anything else cut it off."""
-LEAST_GRACE = 0.05
-"""Seconds that stragglers have at least once a quorum is in."""
 LONG = 2e-4
 """Seconds of a stop rule beyond which letting others run costs nothing beside it."""
 
@@ -47,8 +45,6 @@ class Work:
     """For a reward request: the steps to judge after every start."""
     final: bool = True
     """Whether an answer found now may stand; a step on the way to one leaves the closing reserve where it is."""
-    late: list[Trace] | None = None
-    """Takes what comes down after the consumer left; where there is none, it is surplus."""
 
     @property
     def cap(self) -> int:
@@ -105,9 +101,7 @@ async def drawn(work: Work) -> AsyncGenerator[tuple[int, Trace], None]:
                     yield index, trace
     finally:
         session.desk.landings.discard(landing)
-        if work.late is not None:
-            work.late.extend(landing.surplus)
-        for trace in landing.surplus if work.late is None else ():
+        for trace in landing.surplus:
             session.desk.drop(trace, session.name)
 
 
@@ -152,33 +146,6 @@ async def solved(
             session.desk.drop(trace, session.name)
 
 
-async def punctual(
-    session: Session, attempts: AsyncGenerator[tuple[int, Trace], None], quorum: float, grace: float
-) -> AsyncGenerator[tuple[int, Trace], None]:
-    """The attempts that arrive until `quorum` of them are in and `grace` times as long as that took has passed.
-
-    Replayed attempts make a quorum in no time, so that there is a least grace, in which all that are replayed arrive.
-    """
-    clock = asyncio.get_running_loop().time
-    begun, arrived, limit = clock(), 0, None
-    async with aclosing(attempts):
-        while True:
-            try:
-                async with asyncio.timeout_at(limit) as patience:
-                    attempt = await anext(attempts, None)
-            except TimeoutError:
-                if not patience.expired():
-                    raise
-                session.enough = True
-                return
-            if attempt is None:
-                return
-            arrived += 1
-            if limit is None and arrived >= quorum:
-                limit = clock() + max(grace * (clock() - begun), LEAST_GRACE)
-            yield attempt
-
-
 async def satisfied(enough: Callable[[Sequence[Trace]], bool], traces: Sequence[Trace]) -> bool:
     """What a stop rule says of some traces. One that is slow lets others run between two draws."""
     began = time.perf_counter()
@@ -186,23 +153,6 @@ async def satisfied(enough: Callable[[Sequence[Trace]], bool], traces: Sequence[
     if time.perf_counter() - began > LONG:
         await asyncio.sleep(0)
     return fired
-
-
-async def told_to_conclude(session: Session, late: Sequence[Trace], sampling: dict[str, object]) -> list[Trace]:
-    """What came late, in draw order: whole, or cut short and asked for its answer where the budget allows.
-
-    What has no answer to give is surplus, and without `max_tokens` for one everything is.
-    """
-    asking = bool(sampling["max_tokens"])
-    ended = [t for t in late if asking and t.finish not in (Finish.aborted, Finish.error)]
-    cut = [session.closed(t) for t in late if asking and t.finish is Finish.aborted and t.tokens]
-    asked = await session.extend(cut, **sampling) if cut else []  # type: ignore[arg-type]
-    ended += [new for new, old in zip(asked, cut, strict=True) if len(new.segments) > len(old.segments)]
-    kept = {t.path for t in ended}
-    for trace in late:
-        if trace.path not in kept:
-            session.desk.drop(trace, session.name)
-    return sorted(ended, key=lambda t: t.path)
 
 
 def _unused(ledger: Ledger, grant: Grant | None) -> None:

@@ -18,7 +18,7 @@ from thinkscale.engines.protocol import Capabilities, Capability, Engine, ThinkF
 from thinkscale.engines.think_formats import PLAIN
 from thinkscale.errors import CapabilityError
 from thinkscale.identity import seed_of, text_name
-from thinkscale.launch import Work, drawn, punctual, satisfied, solved, told_to_conclude
+from thinkscale.launch import Work, drawn, satisfied, solved
 from thinkscale.prompts import render
 from thinkscale.types import AnswerKind, Finish, Logprobs, Message, Outcome, Path, Problem, Sampling, Segment, Trace
 
@@ -112,14 +112,9 @@ class Session:
         by: Method | Sequence[Method] | None = None,
         until: Callable[[Trace], bool] | None = None,
         enough: Callable[[Sequence[Trace]], bool] | None = None,
-        quorum: float | None = None,
-        grace: float = 0.5,
-        conclude: int = 0,
         **sampling: object,
     ) -> list[Trace]:
         """Draw up to n traces of one prompt; they come back in draw order.
-
-        What `quorum` leaves behind and what `conclude` still finds is up to the clock: such a run is not repeatable.
 
         Args:
             what: the problem, or bare messages.
@@ -130,38 +125,22 @@ class Session:
                 (`finish=aborted`).
             enough: a stop rule, shown the first 1, 2, … traces in draw order, so that finishing order cannot change
                 where it fires. Draws that it makes unnecessary are cancelled and charged, and do not come back.
-            quorum: share of the n draws after which stragglers are waited for no longer than `grace` says; then they
-                are cancelled, charged and do not come back. `None` waits for all.
-            grace: time that stragglers have, as a multiple of what the quorum took.
-            conclude: tokens in which draws that were cancelled give their answer instead of being lost: their thinking
-                is closed as one that was cut short, and they come back behind the others. 0 lets them go. Not for
-                draws through a method.
             **sampling: fields of `Sampling`.
         """
         early: dict[int, Trace] = {}
         first: list[Trace] = []
-        late: list[Trace] = []
         fired = False
         if enough is not None and hasattr(enough, "within"):
             enough = enough.within(n)
-        attempts = self._attempts(what, n, by, until, sampling, late=late if conclude else None)
-        if quorum is not None:
-            attempts = punctual(self, attempts, quorum * n, grace)
-        async with aclosing(attempts):
+        async with aclosing(self._attempts(what, n, by, until, sampling)) as attempts:
             async for index, trace in attempts:
                 early[index] = trace
                 while len(first) in early and not fired:
                     first = await self._agreed(first, early.pop(len(first)))
                     fired = enough is not None and len(first) < n and await satisfied(enough, first)
                 if fired:
+                    self.enough = True
                     break
-        beyond = [trace for _, trace in sorted(early.items())]
-        if fired:
-            self.enough = True
-            late, beyond = [*late, *beyond], []
-        # Draws stand beyond a gap only where a quorum left stragglers behind; they arrived and count.
-        for trace in (*beyond, *await told_to_conclude(self, late, {**sampling, "max_tokens": conclude})):
-            first = await self._agreed(first, trace)
         return first
 
     async def arrivals(
@@ -335,15 +314,13 @@ class Session:
         by: Method | Sequence[Method] | None,
         until: Callable[[Trace], bool] | None,
         sampling: dict[str, object],
-        *,
-        late: list[Trace] | None = None,
     ) -> AsyncGenerator[tuple[int, Trace], None]:
         start = self._start(what)
         first = self._next(start, n)
         paths = [(*self.path, first + j) for j in range(n)]
         if by is None:
             starts = [Trace(prompt=start.prompt, segments=start.segments, path=path) for path in paths]
-            return drawn(Work(session=self, starts=starts, sampling=self._with(sampling), until=until, late=late))
+            return drawn(Work(session=self, starts=starts, sampling=self._with(sampling), until=until))
         problem = what if isinstance(what, Problem) else Problem(messages=start.prompt, answer_kind=self.kind)
         through = self._copy(sampling=self._with(sampling))
         return solved(through, problem, by if isinstance(by, Sequence) else (by,), paths)
