@@ -189,7 +189,7 @@ def law(rule, sizes, lengths, answers, failed):
         for index in order:
             voters.append(index)
             if rule([trace(answers[i]) for i in voters]):
-                end = max((lengths[i] for i in voters if i in wave and i not in failed), default=0)
+                end = max(lengths[i] for i in voters if i in wave)
                 own = [lengths[i] if i in voters else end for i in wave]
                 return voters, tokens + sum(own), depth + end
         tokens += sum(lengths[i] for i in wave)

@@ -14,7 +14,7 @@ from heapq import heapify, heappop, heappush, heapreplace
 from typing import Protocol, runtime_checkable
 
 from thinkscale.stopping import StopRule
-from thinkscale.stopping.counts import CountRule, counted
+from thinkscale.stopping.counts import CountRule, Counts, counted
 from thinkscale.types import Trace
 
 Place = tuple[float, float]
@@ -38,7 +38,7 @@ class Pace(StrEnum):
 class Foreseen(Protocol):
     """A stop rule that knows by itself how soon it can fire."""
 
-    def least(self, traces: Sequence[Trace], left: int) -> int:
+    def soonest(self, traces: Sequence[Trace], left: int) -> int:
         """The fewest of `left` further draws after which it could fire."""
         ...
 
@@ -58,10 +58,15 @@ def least(rule: StopRule | None, traces: Sequence[Trace], left: int) -> int:
     if rule is None:
         return left
     if isinstance(rule, Foreseen):
-        return max(1, min(rule.least(traces, left), left))
+        return max(1, min(rule.soonest(traces, left), left))
     if not isinstance(rule, CountRule):
         return 1
-    leader, *others = counted(traces) or (0,)
+    return least_votes(rule, counted(traces), left)
+
+
+def least_votes(rule: CountRule, counts: Counts, left: int) -> int:
+    """The same for a rule on counts, from the counts."""
+    leader, *others = counts or (0,)
     return _first(lambda more: rule.decided((leader + more, *others)), left)
 
 

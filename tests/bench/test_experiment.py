@@ -175,7 +175,7 @@ async def test_stop_rules_on_a_pool_take_what_they_would_take_live():
         questions, [Fixed(), AheadByK(k=2), parse("early-exit(threshold=0.0)", "stop-rule")], 8, orders=20
     )
     assert (full.samples, full.against.difference) == (8, 0)
-    assert full.tokens == np.mean([sum(t.tokens for t in q.traces) for q in questions])
+    assert full.needed == np.mean([sum(t.tokens for t in q.traces) for q in questions])
     assert 2 <= early.samples < 8
     assert reads.samples <= 8
     assert not any(row.note for row in (full, early, reads))

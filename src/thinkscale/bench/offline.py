@@ -1,11 +1,11 @@
-"""Rules on recorded pools: every selection rule at every number of attempts, every stop rule with what it takes.
+"""Rules on recorded pools: every selection rule at every number of attempts, every stop rule with what it
+needs at a pace.
 
 The rules are those that run live. Nothing is drawn and nothing is asked.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -13,21 +13,18 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from thinkscale.bench.clock import Attempts, Law, plurality
 from thinkscale.bench.library import Question
 from thinkscale.bench.resample import Graded, curves, random_orders, singular
 from thinkscale.bench.stats import Paired, paired_difference
-from thinkscale.bench.stopping import stops
 from thinkscale.errors import BenchError, ScorerError
+from thinkscale.pace import Pace
 from thinkscale.selection import Selector
-from thinkscale.selection.ballots import numbered
 from thinkscale.selection.majority import Majority
 from thinkscale.selection.numeric import Numeric
 from thinkscale.selection.voting import Voting
 from thinkscale.stopping import StopRule
 from thinkscale.stopping.confidences import confidence
-from thinkscale.stopping.counts import CountRule
-from thinkscale.stopping.esc import Esc
-from thinkscale.stopping.fixed import Fixed
 from thinkscale.types import Trace
 
 Floats = NDArray[np.float64]
@@ -49,14 +46,17 @@ class Curve:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stop:
-    """What a stop rule takes and gets, per question, with a majority vote over what was drawn."""
+    """What a stop rule takes and gets, per question, with a majority vote over what counts."""
 
     rule: str
     accuracy: float
-    """In [0, 1], averaged over random orders of the attempts."""
+    """In [0, 1], averaged over random orders of the attempts; equal shares split."""
     samples: float
-    tokens: float
-    """Generated tokens of the attempts that were drawn, those without an answer included."""
+    """Attempts that count."""
+    needed: float
+    """Generated tokens that the rule needs, those of attempts without an answer included."""
+    depth: float
+    """Tokens that have to be written one after another."""
     against: Paired | None
     """Against a majority vote over all attempts; paired by question."""
     note: str = ""
@@ -87,7 +87,14 @@ def select(
 
 
 def stop(
-    questions: Sequence[Question], rules: Sequence[StopRule], cap: int, *, orders: int, seed: int = 0
+    questions: Sequence[Question],
+    rules: Sequence[StopRule],
+    cap: int,
+    *,
+    orders: int,
+    seed: int = 0,
+    pace: Pace = Pace.steady,
+    places: int | None = None,
 ) -> list[Stop]:
     """Every stop rule on random orders of the attempts, capped.
 
@@ -97,25 +104,58 @@ def stop(
         cap: most attempts per question.
         orders: random orders of each question's attempts.
         seed: of the orders.
+        pace: how large waves are.
+        places: attempts that are made at once; `None` for all.
     """
     drawn = [_Orders.of(q, cap, orders, seed + number) for number, q in enumerate(questions)]
-    full = np.array([d.spent(np.full(orders, d.classes.shape[1]))[0] for d in drawn])
+    full = np.array([d.spent(Law(None, n=cap))[0] for d in drawn])
     found = []
     for rule in rules:
-        parts = np.array([d.spent(d.until(rule)) for d in drawn])
-        against = paired_difference(parts[:, 0], full) if len(questions) > 1 else None
-        accuracy, samples, tokens = parts.mean(axis=0).tolist()
+        law = Law(rule, n=cap, pace=pace, places=places)
+        parts = np.array([d.spent(law) for d in drawn])
+        accuracy, samples, needed, depth = parts.mean(axis=0).tolist()
         found.append(
             Stop(
                 rule=repr(rule),
                 accuracy=accuracy,
                 samples=samples,
-                tokens=tokens,
-                against=against,
+                needed=needed,
+                depth=depth,
+                against=paired_difference(parts[:, 0], full) if len(questions) > 1 else None,
                 note=_blind(rule, questions),
             )
         )
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Orders:
+    """One question's attempts in random orders."""
+
+    attempts: Attempts
+    orders: list[list[int]]
+    """Which attempt is drawn first, second, …"""
+    credits: list[float]
+    """Of each class of answers."""
+
+    @classmethod
+    def of(cls, question: Question, cap: int, orders: int, seed: int) -> _Orders:
+        attempts = Attempts.of(question.traces)
+        keys = dict.fromkeys(t.answer.key for t in question.traces if t.answer)
+        rows = np.tile(np.arange(len(question.traces)), (orders, 1))
+        order = np.random.default_rng(seed).permuted(rows, axis=1)[:, :cap].tolist()
+        return cls(attempts, order, [question.credits.get(key, 0.0) for key in keys])
+
+    def spent(self, law: Law) -> tuple[float, float, float, float]:
+        """Mean credit, attempts that count, tokens needed and depth."""
+        parts = []
+        for order in self.orders:
+            run = law.run(self.attempts, order)
+            answers = (self.attempts.classes[i] for i in run.voters)
+            won = [self.credits[c] for c in plurality([c if c >= 0 else None for c in answers])]
+            parts.append((sum(won) / max(1, len(won)), len(run.voters), run.needed, run.depth))
+        credit, samples, needed, depth = np.mean(parts, axis=0).tolist()
+        return credit, samples, needed, depth
 
 
 def _blind(rule: StopRule, questions: Sequence[Question]) -> str:
@@ -138,54 +178,6 @@ def _has_logprobs(trace: Trace) -> bool:
 
 def _has_score(kind: str, trace: Trace) -> bool:
     return confidence(trace, kind) is not None
-
-
-@dataclass(frozen=True, slots=True)
-class _Orders:
-    """One question's attempts in random orders."""
-
-    traces: tuple[Trace, ...]
-    order: NDArray[np.intp]
-    """Which trace comes when, shape [orders, attempts]; so for the next two."""
-    classes: NDArray[np.intp]
-    tokens: Floats
-    """Running sums."""
-    credits: Floats
-    """Of each class."""
-
-    @classmethod
-    def of(cls, question: Question, cap: int, orders: int, seed: int) -> _Orders:
-        keys = [t.answer.key if t.answer else None for t in question.traces]
-        classes = numbered(keys)
-        worth = [question.credits.get(key, 0.0) for key in dict.fromkeys(k for k in keys if k is not None)]
-        size = len(keys)
-        order = np.random.default_rng(seed).permuted(np.tile(np.arange(size), (orders, 1)), axis=1)[:, :cap]
-        tokens = np.array([t.tokens for t in question.traces], float)
-        return cls(question.traces, order, classes[order], tokens[order].cumsum(axis=1), np.array(worth))
-
-    def until(self, rule: StopRule) -> NDArray[np.intp]:
-        """How many attempts a rule takes in each order; one that reads more than answers is shown the traces."""
-        if isinstance(rule, Fixed | Esc | CountRule):
-            return stops(rule, self.classes)
-        return np.array([_called(rule, [self.traces[i] for i in row]) for row in self.order], np.intp)
-
-    def spent(self, drawn: NDArray[np.intp]) -> tuple[float, float, float]:
-        """Mean credit, samples and tokens."""
-        won = [_share(row[:n], self.credits) for row, n in zip(self.classes.tolist(), drawn.tolist(), strict=True)]
-        paid = self.tokens[np.arange(len(drawn)), drawn - 1]
-        return sum(won) / len(won), float(drawn.mean()), float(paid.mean())
-
-
-def _called(rule: StopRule, traces: Sequence[Trace]) -> int:
-    return next((n for n in range(1, len(traces)) if rule(traces[:n])), len(traces))
-
-
-def _share(row: Sequence[int], credits: Floats) -> float:
-    """The credit of a plurality vote, equal shares split."""
-    counts = Counter(c for c in row if c >= 0)
-    most = max(counts.values(), default=0)
-    leaders = [c for c, count in counts.items() if count == most]
-    return float(np.mean([credits[c] for c in leaders])) if leaders else 0.0
 
 
 def _curve(

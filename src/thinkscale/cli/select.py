@@ -19,6 +19,7 @@ from thinkscale.bench.stats import Paired
 from thinkscale.cli.pools import opened
 from thinkscale.engines.opening import split
 from thinkscale.errors import SettingsError
+from thinkscale.pace import Pace
 from thinkscale.registry import names, parse
 from thinkscale.selection import Selector
 from thinkscale.stopping import StopRule
@@ -33,6 +34,8 @@ def command(
         str, typer.Option(help="`all`, or specs between commas: selection rules, stop rules or both.")
     ] = "all",
     n: Annotated[str, typer.Option("--n", help="Numbers of attempts, between commas.")] = "1,2,4,8,16",
+    pace: Annotated[Pace, typer.Option(help="How many attempts stop rules have drawn at once.")] = Pace.steady,
+    places: Annotated[int, typer.Option(help="Attempts that the engine makes at once; 0 for all.", min=0)] = 0,
     resamples: Annotated[int, typer.Option(help="Random subsets of each size.", min=1)] = 1000,
     seed: Annotated[int, typer.Option(help="Of the subsets.")] = 0,
     store: Annotated[str | None, typer.Option(help="File of the run store.")] = None,
@@ -44,7 +47,11 @@ def command(
     with opened(store) as kept:
         questions = load_pool(kept, pool)
     curves = select(questions, selectors, sizes, resamples=resamples, seed=seed) if selectors else []
-    stops = stop(questions, stoppers, max(sizes), orders=ORDERS, seed=seed) if stoppers else []
+    stops = (
+        stop(questions, stoppers, max(sizes), orders=ORDERS, seed=seed, pace=pace, places=places or None)
+        if stoppers
+        else []
+    )
     if as_json:
         told = {"pool": pool, "questions": len(questions), "n": sizes}
         print(json.dumps({**told, "selection": [*map(asdict, curves)], "stopping": [*map(asdict, stops)]}))
@@ -59,8 +66,12 @@ def command(
     print(
         f"\n{len(questions)} questions; right in %, over {resamples:,} random subsets of each size, equal shares\n"
         "split; differences are to majority vote over as many attempts (stop rules: over all), with 95 % intervals\n"
-        "paired by question."
+        f"paired by question. Stop rules: pace {pace}, {_places(places)}; tokens needed, and those one after another."
     )
+
+
+def _places(places: int) -> str:
+    return f"{places} at once" if places else "places for all"
 
 
 def _sizes(text: str) -> list[int]:
@@ -111,10 +122,10 @@ def _notes(rows: Sequence[Curve | Stop]) -> list[str]:
 
 def _stops(stops: Sequence[Stop]) -> Table:
     table = Table(box=None, padding=(0, 2), header_style="bold")
-    for name in ("stopping", "right", "attempts", "tokens", "− all attempts", "95 %"):
+    for name in ("stopping", "right", "attempts", "needed", "depth", "− all attempts", "95 %"):
         table.add_column(name, justify="left" if name == "stopping" else "right", no_wrap=name != "stopping")
     for row in stops:
-        told = (f"{100 * row.accuracy:.1f}", f"{row.samples:.2f}", f"{row.tokens:,.0f}")
+        told = (f"{100 * row.accuracy:.1f}", f"{row.samples:.2f}", f"{row.needed:,.0f}", f"{row.depth:,.0f}")
         table.add_row(row.rule, *told, *_against(row.against))
     return table
 

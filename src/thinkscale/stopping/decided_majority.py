@@ -40,7 +40,7 @@ class DecidedMajority:
         """The rule for at most n draws, unless it was given a number of its own."""
         return DecidedMajority(n=self.n or n)
 
-    def least(self, traces: Sequence[Trace], left: int) -> int:
+    def soonest(self, traces: Sequence[Trace], left: int) -> int:
         """Draws of the leading answer that would make it certain to win."""
         if self.n is None:
             return left

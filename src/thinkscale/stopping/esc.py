@@ -30,7 +30,7 @@ class Esc:
         answers = {t.answer.key if t.answer is not None else None for t in traces[-self.w :]}
         return len(answers) == 1 and None not in answers
 
-    def least(self, traces: Sequence[Trace], left: int) -> int:
+    def soonest(self, traces: Sequence[Trace], left: int) -> int:
         """What is missing to the end of a window that can still be unanimous."""
         missing = self.w - len(traces) % self.w
         begun = {t.answer.key if t.answer is not None else None for t in traces[len(traces) - self.w + missing :]}

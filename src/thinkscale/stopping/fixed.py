@@ -16,6 +16,6 @@ class Fixed:
         """Always false."""
         return False
 
-    def least(self, traces: Sequence[Trace], left: int) -> int:
+    def soonest(self, traces: Sequence[Trace], left: int) -> int:
         """All that are left: it never fires."""
         return left
