@@ -89,7 +89,7 @@ def test_ahead_by_k_at_the_pace_of_thrift_takes_what_draw_order_takes(traces, k)
 def test_the_worked_example_of_arrival_order():
     attempts = Attempts.told("ABBABC", (5, 9, 3, 7, 4, 20))
     run = Law(AheadByK(k=2), n=6, pace=Pace.swift).run(attempts)
-    assert (run.voters, run.needed, run.depth, run.waves, run.fired) == ((2, 4), 23, 4, 1, True)
+    assert (run.voters, run.needed, run.depth, run.sizes, run.fired) == ((2, 4), 23, 4, (6,), True)
     run = Law(AheadByK(k=2), n=6, places=1).run(attempts)
     assert (run.voters, run.needed, run.fired) == ((0, 1, 2, 3, 4, 5), 48, False)
 
@@ -97,7 +97,7 @@ def test_the_worked_example_of_arrival_order():
 def test_the_order_of_the_draws_and_the_most_of_them_can_be_given():
     attempts = Attempts.told(["a", None, "b"], (5, 1, 3))
     run = Law(None, n=2).run(attempts, [2, 0, 1])
-    assert (run.voters, run.needed, run.depth, run.waves) == ((2, 0), 8, 5, 1)
+    assert (run.voters, run.needed, run.depth, run.sizes) == ((2, 0), 8, 5, (2,))
 
 
 def test_the_most_frequent_answers_stand_in_the_order_in_which_they_were_seen():

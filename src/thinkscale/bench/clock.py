@@ -55,7 +55,8 @@ class Run:
     """Tokens: full lengths in all waves but the last; there, up to the attempt at which the rule fired."""
     depth: int
     """Tokens one after another: of every wave the longest attempt; of the last, that at which the rule fired."""
-    waves: int
+    sizes: tuple[int, ...]
+    """Draws of every wave."""
     fired: bool
 
 
@@ -90,21 +91,23 @@ class Law:
         ]
         eyes = self._eyes(total)
         voters: list[int] = []
-        needed = depth = first = waves = 0
+        sizes: list[int] = []
+        needed = depth = first = 0
         while first < total:
             left = total - first
             size = wave_size(self.pace, eyes.least(left), n=total, left=left, places=self.places)
+            sizes.append(size)
             wave, end = range(first, first + size), 0
             for number, draw in enumerate(sorted(wave, key=lambda j: (ranks[j], j)), 1):
                 voters.append(order[draw])
                 end = max(end, lengths[draw])
                 if eyes.see(attempts, order[draw]):
                     own = sum(attempts.tokens[i] for i in voters[first:])
-                    return Run(tuple(voters), needed + own + end * (size - number), depth + end, waves + 1, True)
+                    return Run(tuple(voters), needed + own + end * (size - number), depth + end, tuple(sizes), True)
             needed += sum(lengths[j] for j in wave)
             depth += max(lengths[j] for j in wave)
-            first, waves = first + size, waves + 1
-        return Run(tuple(voters), needed, depth, waves, False)
+            first += size
+        return Run(tuple(voters), needed, depth, tuple(sizes), False)
 
     def _eyes(self, total: int) -> _Eyes:
         rule = self.rule
