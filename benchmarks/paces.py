@@ -1,10 +1,11 @@
 """What a stop rule needs, pays and waits for at each pace, on recorded lengths of two models that think.
 
 Run: `python benchmarks/paces.py [--rule ahead-by-4] [--orders 50] [--json]`. Every question's attempts are put into
-random orders, and each order is run three ways by the token clock: all attempts at equal speed, with places for all of
-them, or with 8 places that the rule does not know of (`queue`) or does (`8 places`). Columns, over all questions and orders:
+random orders, and each order is run by the token clock, with places for `all` attempts, with 8 places that are known,
+and with 8 that are not, at which attempts `queue`. Columns, over all questions and orders:
 
-- needed: tokens that the law needs, in % of all n attempts' tokens. It is a function of the draws alone.
+- needed: tokens that the law needs, in % of all n attempts' tokens. It is a function of the draws alone. `mean` is the
+  same share averaged over questions, in which long questions weigh no more than short ones.
 - paid: tokens that have been written by the time the rule can fire, likewise, if every running attempt writes one token
   a step and the engine stops at once.
 - time: steps until then, in multiples of what `swift` takes.
@@ -24,7 +25,7 @@ from pathlib import Path
 import numpy as np
 
 from thinkscale.bench.clock import Attempts, Law
-from thinkscale.pace import Pace, Wave
+from thinkscale.pace import Pace
 from thinkscale.registry import parse
 from thinkscale.stopping import StopRule
 
@@ -40,6 +41,8 @@ class Line:
     pace: str
     needed: float
     """Share of the tokens of all n attempts; so is `paid`."""
+    mean: float
+    """The mean of that share over questions."""
     paid: float
     time: float
     """Multiples of the time at the pace `swift`."""
@@ -92,7 +95,7 @@ def lived(law: Law, attempts: Attempts, order: Sequence[int], places: int) -> Li
         last = run.fired and first + size == sum(run.sizes)
         end = max(at + length for at, length in zip(starts, wave, strict=True))
         if last:
-            at = order.index(run.voters[-1], first) - first
+            at = list(order).index(run.voters[-1]) - first
             waits = [wave[at] + (j < at) for j in range(size)]
             end = max(start + min(own, wait) for start, own, wait in zip(starts, wave, waits, strict=True))
         paid += sum(min(own, max(0, end - start)) for own, start in zip(wave, starts, strict=True))
@@ -133,8 +136,10 @@ def table(rule: StopRule, *, orders: int) -> list[Line]:
             ways = [(Pace.swift, "queue", None), *ways]
         base = 0
         for pace, label, told in ways:
-            rows = [row for rows in measured(rule, n, pace, known=told, places=places, orders=orders).values() for row in rows]
-            needed, paid, steps, waves, full = np.sum([[r.needed, r.paid, r.steps, r.waves, r.all] for r in rows], axis=0)
+            found = measured(rule, n, pace, known=told, places=places, orders=orders)
+            rows = [row for rows in found.values() for row in rows]
+            sums = np.sum([(r.needed, r.paid, r.steps, r.waves, r.all) for r in rows], axis=0).tolist()
+            needed, paid, steps, waves, full = sums
             base = base or steps
             lines.append(
                 Line(
@@ -142,6 +147,7 @@ def table(rule: StopRule, *, orders: int) -> list[Line]:
                     places=label,
                     pace=pace.value,
                     needed=needed / full,
+                    mean=float(np.mean([row.needed / row.all for row in rows])),
                     paid=paid / full,
                     time=steps / base,
                     waves=waves / len(rows),
@@ -160,9 +166,9 @@ def main() -> None:
     if asked.json:
         print(json.dumps([asdict(line) for line in lines]))
         return
-    print(f"{'n':>3}  {'places':9} {'pace':7} {'needed':>8} {'paid':>8} {'time':>6} {'waves':>6}")
+    print(f"{'n':>3}  {'places':9} {'pace':7} {'needed':>8} {'mean':>8} {'paid':>8} {'time':>6} {'waves':>6}")
     for line in lines:
-        shares = f"{100 * line.needed:7.1f}% {100 * line.paid:7.1f}%"
+        shares = " ".join(f"{100 * share:7.1f}%" for share in (line.needed, line.mean, line.paid))
         print(f"{line.n:3}  {line.places:9} {line.pace:7} {shares} {line.time:6.2f} {line.waves:6.2f}")
 
 
