@@ -22,14 +22,13 @@ from pathlib import Path
 import numpy as np
 
 from thinkscale.answers import same
+from thinkscale.api import run, solve
 from thinkscale.budget import Budget
-from thinkscale.desk import Desk
-from thinkscale.door import run, solve
 from thinkscale.engines.opening import engine_for
 from thinkscale.methods.best_of_n import BestOfN
 from thinkscale.methods.self_consistency import SelfConsistency
 from thinkscale.methods.single import Single
-from thinkscale.session import Method
+from thinkscale.session import Method, Run
 from thinkscale.stopping.fixed import Fixed
 from thinkscale.store import Store
 from thinkscale.types import AnswerKind, Message, Problem, Sampling
@@ -73,7 +72,7 @@ async def graded(
         # Log-probabilities are asked for throughout, so that all methods share the same recorded draws.
         sampling = Sampling(max_tokens=max_tokens, logprobs=0)
         outcome = await solve(
-            problem, method, engine_for(model), budget=Budget(), desk=Desk(seed=0), sampling=sampling, store=store
+            problem, method, engine_for(model), budget=Budget(), run=Run(seed=0), sampling=sampling, store=store
         )
         right.append(outcome.answer is not None and await same(gold, outcome.answer))
         answers = {t.answer.key: t.answer.text for t in outcome.traces if t.answer}

@@ -36,8 +36,8 @@ import orjson
 from rich.console import Console
 from rich.table import Table
 
+from thinkscale.api import solve
 from thinkscale.budget import Budget
-from thinkscale.door import solve
 from thinkscale.engines.http import Http
 from thinkscale.engines.protocol import Abort, Request, complete
 from thinkscale.methods.self_consistency import SelfConsistency

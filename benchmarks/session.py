@@ -18,12 +18,11 @@ import tracemalloc
 from collections.abc import AsyncGenerator
 from pathlib import Path
 
+from thinkscale.api import solve
 from thinkscale.budget import Budget, Ledger
-from thinkscale.desk import Desk
-from thinkscale.door import solve
 from thinkscale.engines.protocol import Abort, Capabilities, Chunk, Completion, Engine, Request, complete
 from thinkscale.methods.self_consistency import SelfConsistency
-from thinkscale.session import Session
+from thinkscale.session import Place, Run, Session
 from thinkscale.stopping.fixed import Fixed
 from thinkscale.store import Store
 from thinkscale.types import Finish, Message, Problem, Usage
@@ -55,7 +54,7 @@ class Instant:
 
 
 def session() -> Session:
-    return Session(Instant(), Ledger(Budget(tokens=10**9)), Desk())
+    return Session(Place(engine=Instant(), ledger=Ledger(Budget(tokens=10**9)), run=Run()))
 
 
 async def bare(n: int) -> object:

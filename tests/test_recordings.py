@@ -2,9 +2,8 @@
 
 import pytest
 
+from thinkscale.api import solve
 from thinkscale.budget import Budget
-from thinkscale.desk import Desk
-from thinkscale.door import solve
 from thinkscale.engines.scripted import Line, Scripted
 from thinkscale.engines.tabular import START, Tabular
 from thinkscale.errors import EngineError, StoreError
@@ -12,6 +11,7 @@ from thinkscale.methods.best_of_n import BestOfN
 from thinkscale.methods.budget_forcing import BudgetForcing
 from thinkscale.methods.self_consistency import SelfConsistency
 from thinkscale.recordings import replay_of
+from thinkscale.session import Run
 from thinkscale.stopping.fixed import Fixed
 from thinkscale.store import Store
 from thinkscale.types import Problem, Stopped
@@ -33,7 +33,7 @@ async def run(engine, store=None, method=None, *, question=QUESTION, seed=0, bud
         method,
         engine,
         budget=Budget.parse(budget),
-        desk=Desk(seed=seed, concurrency=concurrency),
+        run=Run(seed=seed, concurrency=concurrency),
         store=store,
     )
 

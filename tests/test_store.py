@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from thinkscale.api import solve
 from thinkscale.budget import Budget
-from thinkscale.door import solve
 from thinkscale.engines.protocol import Completion
 from thinkscale.engines.tabular import Tabular
 from thinkscale.errors import StoreError

@@ -16,7 +16,6 @@ from thinkscale.bench.pools import PoolLine, read_pool
 from thinkscale.bench.stats import mean_se
 from thinkscale.budget import Budget, Ledger
 from thinkscale.confidence import trace_confidence
-from thinkscale.desk import Desk
 from thinkscale.engines.replay import Replay
 from thinkscale.scorers.mean_logprob import MeanLogprob
 from thinkscale.scorers.self_certainty import SelfCertainty
@@ -24,7 +23,7 @@ from thinkscale.selection.best import Best
 from thinkscale.selection.majority import Majority
 from thinkscale.selection.voting import Voting
 from thinkscale.selection.weighted_vote import WeightedVote
-from thinkscale.session import Session
+from thinkscale.session import Place, Run, Session
 from thinkscale.store import Store
 from thinkscale.types import Problem, Score, Trace
 
@@ -45,7 +44,7 @@ async def scored(path: Path) -> list[Question]:
     """The pool, every attempt with three scores: two by scorers, one from the recorded confidence of each token."""
     store = Store(":memory:")
     [pool] = await import_file(path, store)
-    session = Session(Replay(path), Ledger(Budget()), Desk())
+    session = Session(Place(engine=Replay(path), ledger=Ledger(Budget()), run=Run()))
     questions = []
     for question, line in zip(load_pool(store, pool), read_pool(path), strict=True):
         traces, problem = question.traces, Problem.of(line.question)

@@ -12,11 +12,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from thinkscale.api import aask as aask
+    from thinkscale.api import ask as ask
+    from thinkscale.api import run as run
+    from thinkscale.api import solve as solve
     from thinkscale.budget import Budget as Budget
-    from thinkscale.door import aask as aask
-    from thinkscale.door import ask as ask
-    from thinkscale.door import run as run
-    from thinkscale.door import solve as solve
     from thinkscale.engines.http_reward import HttpReward as HttpReward
     from thinkscale.engines.pool import Pool as Pool
     from thinkscale.engines.replay import Replay as Replay
@@ -159,12 +159,12 @@ _HOMES = {
     "UniversalSelfConsistency": "methods.universal_self_consistency",
     "VerbalisedConfidence": "scorers.verbalised_confidence",
     "WeightedVote": "selection.weighted_vote",
-    "aask": "door",
-    "ask": "door",
+    "aask": "api",
+    "ask": "api",
     "parse": "registry",
     "replay_of": "recordings",
-    "run": "door",
-    "solve": "door",
+    "run": "api",
+    "solve": "api",
     "spec": "registry",
 }
 """Public names and where they live; each is imported when it is first used."""

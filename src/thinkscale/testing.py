@@ -16,19 +16,18 @@ from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 
+from thinkscale.api import needs_of, role_needs_of, solve
 from thinkscale.budget import Budget, Ledger
-from thinkscale.desk import Desk
-from thinkscale.door import needs_of, role_needs_of, solve
 from thinkscale.engines.protocol import Abort, Capability, Completion, Engine, Request, complete
 from thinkscale.engines.scripted import EVERYTHING, Cue, Line, Scripted
 from thinkscale.errors import CapabilityError, EngineError
-from thinkscale.launch import roles_of
 from thinkscale.methods.best_of_n import BestOfN
 from thinkscale.registry import names, parse
 from thinkscale.scorers import Scorer
 from thinkscale.selection import Selector
 from thinkscale.selection.majority import Majority
-from thinkscale.session import Method, Session
+from thinkscale.session import Method, Place, Run, Session
+from thinkscale.session.nested import roles_of
 from thinkscale.store import Store
 from thinkscale.types import AnswerKind, Finish, Logprobs, Message, Origin, Outcome, Problem, Sampling, Stopped, Trace
 
@@ -69,9 +68,9 @@ async def _outcome(
     concurrency: int | None = None,
     store: Store | None = None,
 ) -> Outcome:
-    desk = Desk(seed=7, concurrency=concurrency, roles=dict.fromkeys(roles_of(method), engine))
+    run = Run(seed=7, concurrency=concurrency, roles=dict.fromkeys(roles_of(method), engine))
     return await solve(
-        PROBLEM, method, engine, budget=budget or Budget(), desk=desk, sampling=Sampling(max_tokens=64), store=store
+        PROBLEM, method, engine, budget=budget or Budget(), run=run, sampling=Sampling(max_tokens=64), store=store
     )
 
 
@@ -183,7 +182,7 @@ async def check_scorer(scorer: Scorer) -> None:
 
 
 async def _scores(scorer: Scorer, traces: Sequence[Trace]) -> list[float]:
-    session = Session(Scripted(talk), Ledger(Budget()), Desk(seed=1), kind=AnswerKind.math)
+    session = Session(Place(engine=Scripted(talk), ledger=Ledger(Budget()), run=Run(seed=1), kind=AnswerKind.math))
     return [score.value for score in await scorer.score(PROBLEM, traces, session)]
 
 

@@ -13,8 +13,8 @@ from thinkscale.budget import Budget
 from thinkscale.cli import COMMANDS, EXTRAS, main
 from thinkscale.cli.live import Live
 from thinkscale.cli.report import outcome_report
-from thinkscale.desk import Event
 from thinkscale.selection.majority import Majority
+from thinkscale.session import Event
 from thinkscale.types import Answer, Finish, Outcome, Trace
 
 KEYS = {"run", "answer", "confidence", "method", "model", "seed", "stopped", "votes", "usage", "budget", "warnings"}

@@ -11,9 +11,8 @@ from hypothesis import strategies as st
 
 from servers.mock import until
 from servers.rewards import RewardServer, good_words, judging
+from thinkscale.api import run, solve
 from thinkscale.budget import Budget, Ledger
-from thinkscale.desk import Desk
-from thinkscale.door import run, solve
 from thinkscale.engines.http_reward import HttpReward
 from thinkscale.engines.http_reward.judging import _probability, _shares
 from thinkscale.engines.opening import engines_for
@@ -23,7 +22,7 @@ from thinkscale.engines.scripted import Line, Scripted
 from thinkscale.errors import CapabilityError, ContextError, EngineError, ModelError, SettingsError
 from thinkscale.registry import parse
 from thinkscale.scorers.outcome_reward import OutcomeReward
-from thinkscale.session import Session
+from thinkscale.session import Place, Run, Session
 from thinkscale.store import Store
 from thinkscale.testing import PROBLEM
 from thinkscale.types import Finish, Message, Origin, Problem, Sampling, Segment, Trace
@@ -364,11 +363,13 @@ async def test_the_session_asks_again_where_that_can_help():
     server = RewardServer()
     async with opened(server) as engine:
         server.failures = [503, 503]
-        session = Session(Scripted(["It is 4."]), Ledger(Budget()), Desk(roles={"reward": engine}))
+        session = Session(
+            Place(engine=Scripted(["It is 4."]), ledger=Ledger(Budget()), run=Run(roles={"reward": engine}))
+        )
         [score] = await OutcomeReward().score(PROBLEM, await session.sample(PROBLEM), session)
         assert score.value == 0.0
         assert len(server.seen) == 3
-        assert session.ledger.spent.calls == 2
+        assert session.place.ledger.spent.calls == 2
 
 
 async def test_an_abort_ends_the_request_at_once():
@@ -439,15 +440,15 @@ async def test_whatever_changes_the_numbers_changes_the_name():
 async def test_a_pool_that_was_scored_is_not_asked_about_again():
     server, store = RewardServer(), Store(":memory:")
     async with opened(server) as engine:
-        desk = Desk(roles={"reward": engine}, memory=store)
-        session = Session(Scripted(["It is good.", "It is bad."]), Ledger(Budget()), desk)
+        run = Run(roles={"reward": engine}, memory=store)
+        session = Session(Place(engine=Scripted(["It is good.", "It is bad."]), ledger=Ledger(Budget()), run=run))
         traces = await session.sample(PROBLEM, 2)
         first = await OutcomeReward().score(PROBLEM, traces, session)
         again = await OutcomeReward().score(PROBLEM, traces, session)
         assert first == again
         assert [s.value for s in first] == [1.0, -1.0]
         assert len(server.seen) == 2
-        assert session.ledger.spent.calls == 2 + 4, "replayed calls are charged like fresh ones"
+        assert session.place.ledger.spent.calls == 2 + 4, "replayed calls are charged like fresh ones"
     store.close()
 
 
@@ -463,7 +464,7 @@ async def test_best_of_n_with_a_reward_model_runs_on_one_ledger():
             method,
             writer,
             budget=Budget(),
-            desk=Desk(roles={"reward": engine}),
+            run=Run(roles={"reward": engine}),
             sampling=Sampling(max_tokens=64),
         )
         await engine.aclose()
@@ -479,11 +480,11 @@ async def test_best_of_n_with_a_reward_model_runs_on_one_ledger():
 async def test_judging_never_costs_more_than_was_allowed(usd):
     server = RewardServer()
     async with opened(server, price=Price(input=1e6)) as engine:
-        session = Session(Scripted(), Ledger(Budget(usd=usd)), Desk(roles={"reward": engine}))
+        session = Session(Place(engine=Scripted(), ledger=Ledger(Budget(usd=usd)), run=Run(roles={"reward": engine})))
         segments = [Segment(text="good " * k, origin=Origin.sampled, tokens=k) for k in (9, 1, 4)]
         traces = [Trace(prompt=QUESTION, segments=(s,), finish=Finish.eos) for s in segments]
         scores = await OutcomeReward().score(PROBLEM, traces, session)
-        assert (session.ledger.spent.usd or 0.0) <= usd
+        assert (session.place.ledger.spent.usd or 0.0) <= usd
         # Of what fits for sure, the first in draw order: at most one dollar a byte.
         bought = [math.isfinite(s.value) for s in scores]
         assert bought == sorted(bought, reverse=True)
@@ -497,7 +498,7 @@ async def test_a_reward_model_that_fails_leaves_the_vote_and_a_warning():
         server.failures = [400] * 9
         method = parse("best-of-n(n=3, scorer=outcome-reward)", "method")
         writer = Scripted(["The answer is 1.", "The answer is 2.", "The answer is 2."])
-        outcome = await solve(PROBLEM, method, writer, budget=Budget(), desk=Desk(roles={"reward": engine}))
+        outcome = await solve(PROBLEM, method, writer, budget=Budget(), run=Run(roles={"reward": engine}))
         assert outcome.answer == "2"
         assert any("could not be judged" in warning for warning in outcome.warnings)
 
@@ -509,6 +510,6 @@ async def test_a_server_may_be_named_in_a_model_string():
         assert main.capabilities.model == "scripted"
         method = parse("best-of-n(n=2, scorer=process-reward)", "method")
         writer = Scripted([Line(says="So.\n\nThe answer is 4."), Line(says="It is 5.")])
-        outcome = await solve(Problem.of("2 + 2?"), method, writer, budget=Budget(), desk=Desk(roles=roles))
+        outcome = await solve(Problem.of("2 + 2?"), method, writer, budget=Budget(), run=Run(roles=roles))
         assert [len(t.scores[-1].steps) for t in outcome.traces] == [2, 1]
         await roles["reward"].aclose()

@@ -10,9 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clocks import on_a_clock_of_its_own
+from thinkscale.api import solve
 from thinkscale.budget import Budget
-from thinkscale.door import solve
-from thinkscale.draws import Flight
 from thinkscale.engines import routing
 from thinkscale.engines.limits import REST
 from thinkscale.engines.opening import engine_for
@@ -23,6 +22,7 @@ from thinkscale.engines.tabular import Tabular
 from thinkscale.errors import EngineError, SettingsError
 from thinkscale.identity import prompt_name
 from thinkscale.registry import parse
+from thinkscale.session.flight import Flight
 from thinkscale.testing import check_engine, talk
 from thinkscale.types import Finish, Message, Origin, Problem, Sampling, Segment
 

@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from thinkscale.api import ask, solve
 from thinkscale.budget import Budget, Ledger
-from thinkscale.desk import Desk
-from thinkscale.door import ask, solve
 from thinkscale.engines.protocol import Abort, Capability, Completion, Request, complete
 from thinkscale.engines.replay import Recording, Replay
 from thinkscale.errors import EngineError, ModelError
@@ -20,7 +19,7 @@ from thinkscale.methods.self_consistency import SelfConsistency
 from thinkscale.methods.single import Single
 from thinkscale.scorers.mean_logprob import MeanLogprob
 from thinkscale.scorers.self_certainty import SelfCertainty
-from thinkscale.session import Session
+from thinkscale.session import Place, Run, Session
 from thinkscale.settings import Settings
 from thinkscale.stopping.ahead_by_k import AheadByK
 from thinkscale.stopping.fixed import Fixed
@@ -52,8 +51,10 @@ def request(prompt="2 + 2?", n=1, **rest):
     return Request(messages=Problem.of(prompt).messages, **rest)
 
 
-def session(engine, *, max_tokens=64, **desk):
-    return Session(engine, Ledger(Budget()), Desk(**desk), sampling=Sampling(max_tokens=max_tokens))
+def session(engine, *, max_tokens=64, **run):
+    return Session(
+        Place(engine=engine, ledger=Ledger(Budget()), run=Run(**run), sampling=Sampling(max_tokens=max_tokens))
+    )
 
 
 async def run(method, engine, question, budget="", *, max_tokens=64, **rest):
@@ -113,7 +114,7 @@ async def test_one_at_a_time_and_all_at_once_are_the_same_run(concurrency):
             SelfConsistency(n=8, stop=Fixed()),
             Replay(TOY),
             row["question"],
-            desk=Desk(seed=concurrency or 0, concurrency=concurrency),
+            run=Run(seed=concurrency or 0, concurrency=concurrency),
         )
         assert [t.text for t in out.traces] == [s["text"] for s in row["samples"]]
 
@@ -229,7 +230,7 @@ async def test_a_budget_buys_the_samples_that_fit_and_is_never_overspent(tokens,
         Replay(TOY),
         row["question"],
         f"tokens={tokens}",
-        desk=Desk(concurrency=concurrency),
+        run=Run(concurrency=concurrency),
     )
     whole = [t for t in out.traces if t.finish in (Finish.eos, Finish.length)]
     assert out.usage.output_tokens <= tokens

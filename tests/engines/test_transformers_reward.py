@@ -9,12 +9,15 @@ transformers = pytest.importorskip("transformers")
 
 import tiny_checkpoints as tiny  # noqa: E402
 from thinkscale.budget import Budget, Ledger  # noqa: E402
-from thinkscale.desk import Desk  # noqa: E402
 from thinkscale.engines.protocol import Abort, Capability, Request, complete  # noqa: E402
 from thinkscale.engines.reward_shapes import SHAPES, Layout, RewardShape, Verdict  # noqa: E402
 from thinkscale.engines.transformers_reward import TransformersReward  # noqa: E402
 from thinkscale.errors import CapabilityError, ContextError, EngineError, ModelError, SettingsError  # noqa: E402
-from thinkscale.session import Session  # noqa: E402
+from thinkscale.session import (  # noqa: E402
+    Place,
+    Run,
+    Session,
+)
 from thinkscale.types import AnswerKind, Finish, Message, Problem, Sampling, Trace  # noqa: E402
 
 STEPS = ("the fox counts to five\n\n", "the dog jumps\n\n", "the answer is over")
@@ -166,7 +169,7 @@ async def test_a_model_without_the_head_is_not_given_a_random_one(shape, folders
 
 async def test_a_session_gets_one_reward_per_step(folders):
     engine = TransformersReward(model=folders["qwen-prm"], device="cpu")
-    session = Session(engine, Ledger(Budget()), Desk(seed=1), kind=AnswerKind.math)
+    session = Session(Place(engine=engine, ledger=Ledger(Budget()), run=Run(seed=1), kind=AnswerKind.math))
     trace = Trace(prompt=Problem.of("What is the answer?").messages).inject("".join(STEPS))
     (found,) = await session.rewards([trace], lambda text: text.splitlines(keepends=True)[::2])
     assert len(found) == 3

@@ -4,14 +4,13 @@ import math
 
 import pytest
 
+from thinkscale.api import solve
 from thinkscale.budget import Budget, Cost, Ledger
-from thinkscale.desk import Desk
-from thinkscale.door import solve
 from thinkscale.engines.scripted import Line, Scripted
 from thinkscale.engines.tabular import Tabular
 from thinkscale.errors import CapabilityError, EngineError, SpecError
 from thinkscale.methods.atts import Atts, perplexity
-from thinkscale.session import Session
+from thinkscale.session import Place, Run, Session
 from thinkscale.types import Finish, Problem, Sampling
 
 PROBLEM = Problem.of("2 + 2?")
@@ -36,9 +35,9 @@ def drafter(*chunks):
 
 
 async def run(method, draft, judge, budget=None, problem=PROBLEM):
-    desk = Desk(roles={"draft": draft, "target": judge}, concurrency=1)
+    run = Run(roles={"draft": draft, "target": judge}, concurrency=1)
     sampling = Sampling(max_tokens=30)
-    return await solve(problem, method, Scripted([]), budget=budget or Budget(), sampling=sampling, desk=desk)
+    return await solve(problem, method, Scripted([]), budget=budget or Budget(), sampling=sampling, run=run)
 
 
 def method(**fields):
@@ -105,7 +104,7 @@ async def test_a_chunk_that_cannot_be_judged_is_not_trusted():
 
 async def test_perplexity_leaves_out_the_first_token():
     table = {"": {"a": 1.0}, "a": {" b": 0.5, " c": 0.5}, " b": {" c": 0.125, " b": 0.875}, " c": {"<end>": 1.0}}
-    llm = Session(Tabular(table), Ledger(Budget()), Desk())
+    llm = Session(Place(engine=Tabular(table), ledger=Ledger(Budget()), run=Run()))
     assert await perplexity(llm, llm.open(PROBLEM), "a b c") == pytest.approx(math.sqrt(2 * 8))
     assert await perplexity(llm, llm.open(PROBLEM), "a") == math.inf
     assert await perplexity(llm, llm.open(PROBLEM), "") == math.inf
@@ -157,8 +156,8 @@ async def test_a_target_that_cannot_judge_is_refused_by_name():
 @pytest.mark.parametrize("budget", [Budget(calls=1), Budget(calls=2), Budget(tokens=4), Budget(tokens=11)])
 async def test_a_budget_ends_it_with_what_was_written(budget):
     wordy = Scripted(lambda _: Line(says=" 7" * 9, logprob=-math.log(BAD)))
-    desk = Desk(roles={"draft": wordy, "target": wordy})
-    outcome = await solve(PROBLEM, method(), wordy, budget=budget, sampling=Sampling(max_tokens=30), desk=desk)
+    run = Run(roles={"draft": wordy, "target": wordy})
+    outcome = await solve(PROBLEM, method(), wordy, budget=budget, sampling=Sampling(max_tokens=30), run=run)
     assert outcome.usage.calls <= (budget.calls or 99)
     assert outcome.usage.output_tokens <= (budget.tokens or 99)
     assert outcome.stopped == "budget"

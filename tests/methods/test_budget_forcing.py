@@ -1,14 +1,13 @@
 import pytest
 
 import thinkscale as ts
+from thinkscale.api import solve
 from thinkscale.budget import Budget, Ledger
-from thinkscale.desk import Desk
-from thinkscale.door import solve
 from thinkscale.engines.protocol import Capability, ThinkFormat
 from thinkscale.engines.scripted import EVERYTHING, Line, Scripted
 from thinkscale.errors import CapabilityError, EngineError, SpecError
 from thinkscale.methods.budget_forcing import BudgetForcing
-from thinkscale.session import Session
+from thinkscale.session import Place, Run, Session
 from thinkscale.types import Finish, Origin, Sampling
 
 PROBLEM = ts.Problem.of("2 + 3?")
@@ -157,7 +156,7 @@ def test_numbers_that_make_no_sense_are_refused(fields):
 async def test_it_never_costs_more_than_its_ceiling(method):
     for says in ("a", "a b c d e f", " x" * 60):
         engine = Scripted(lambda _, says=says: says, think=TAGS)
-        llm = Session(engine, Ledger(Budget()), Desk(), sampling=Sampling(max_tokens=50))
+        llm = Session(Place(engine=engine, ledger=Ledger(Budget()), run=Run(), sampling=Sampling(max_tokens=50)))
         await method.solve(PROBLEM, llm)
         assert engine.spent.output_tokens <= method.ceiling(50).tokens
         assert engine.spent.calls <= method.ceiling(50).calls

@@ -2,9 +2,8 @@
 
 import pytest
 
+from thinkscale.api import needs_of, role_needs_of, solve
 from thinkscale.budget import Budget, Cost
-from thinkscale.desk import Desk
-from thinkscale.door import needs_of, role_needs_of, solve
 from thinkscale.engines.protocol import Capability, ThinkFormat
 from thinkscale.engines.scripted import Scripted
 from thinkscale.errors import CapabilityError, SettingsError, SpecError
@@ -15,6 +14,7 @@ from thinkscale.methods.self_consistency import SelfConsistency
 from thinkscale.methods.single import Single
 from thinkscale.registry import parse
 from thinkscale.scorers.mean_logprob import MeanLogprob
+from thinkscale.session import Run
 from thinkscale.stopping.fixed import Fixed
 from thinkscale.types import Origin, Problem, Sampling, Stopped
 
@@ -31,8 +31,8 @@ def says(*answers, **more):
 
 
 async def run(method, engine, budget=None, problem=PROBLEM, **roles):
-    desk = Desk(roles=roles, concurrency=1)
-    return await solve(problem, method, engine, budget=budget or Budget(), sampling=Sampling(max_tokens=30), desk=desk)
+    run = Run(roles=roles, concurrency=1)
+    return await solve(problem, method, engine, budget=budget or Budget(), sampling=Sampling(max_tokens=30), run=run)
 
 
 async def test_an_answer_that_is_agreed_on_is_not_asked_for_again():

@@ -2,9 +2,8 @@
 
 import pytest
 
+from thinkscale.api import solve
 from thinkscale.budget import Budget, Cost
-from thinkscale.desk import Desk
-from thinkscale.door import solve
 from thinkscale.engines.scripted import Scripted
 from thinkscale.errors import SettingsError, SpecError
 from thinkscale.methods.best_of_n import BestOfN
@@ -12,6 +11,7 @@ from thinkscale.methods.decoding_ensemble import DecodingEnsemble
 from thinkscale.methods.on import On
 from thinkscale.methods.single import Single
 from thinkscale.registry import parse
+from thinkscale.session import Run
 from thinkscale.types import Message, Problem, Sampling
 
 PROBLEM = Problem.of("2 + 2?")
@@ -20,8 +20,8 @@ BLOCKS = tuple(Single(system=f"Blocks of {size}.") for size in (8, 16, 32, 64, 1
 
 async def run(method, script, problem=PROBLEM, budget=None, **roles):
     engine = script if isinstance(script, Scripted) else Scripted(script)
-    desk = Desk(roles=roles, concurrency=1)
-    return await solve(problem, method, engine, budget=budget or Budget(), desk=desk, sampling=Sampling(max_tokens=10))
+    run = Run(roles=roles, concurrency=1)
+    return await solve(problem, method, engine, budget=budget or Budget(), run=run, sampling=Sampling(max_tokens=10))
 
 
 async def test_the_worked_example_is_a_tie_that_goes_to_the_first_seen():

@@ -5,14 +5,14 @@ import math
 import numpy as np
 import pytest
 
+from thinkscale.api import aask, solve
 from thinkscale.budget import Budget, Cost
 from thinkscale.confidence import GrowingGroups, group_confidence, token_confidence, trace_confidence
-from thinkscale.desk import Desk
-from thinkscale.door import aask, solve
 from thinkscale.engines.protocol import Capability
 from thinkscale.engines.scripted import EVERYTHING, Line, Scripted
 from thinkscale.errors import CapabilityError, SpecError
 from thinkscale.methods.deepconf_online import DeepconfOnline
+from thinkscale.session import Run
 from thinkscale.settings import load
 from thinkscale.store import Store
 from thinkscale.types import Finish, Logprobs, LogprobSpace, Problem, Sampling, Stopped
@@ -33,10 +33,8 @@ def confidence(*probabilities):
 
 async def run(method, script, budget=None, store=None, concurrency=None, **engine):
     fake = Scripted(script, **engine)
-    sampling, desk = Sampling(max_tokens=50), Desk(concurrency=concurrency)
-    return fake, await solve(
-        PROBLEM, method, fake, budget=budget or Budget(), sampling=sampling, desk=desk, store=store
-    )
+    sampling, run = Sampling(max_tokens=50), Run(concurrency=concurrency)
+    return fake, await solve(PROBLEM, method, fake, budget=budget or Budget(), sampling=sampling, run=run, store=store)
 
 
 def method(**fields):

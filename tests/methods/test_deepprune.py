@@ -2,13 +2,13 @@
 
 import pytest
 
+from thinkscale.api import solve
 from thinkscale.budget import Budget, Cost
-from thinkscale.desk import Desk
-from thinkscale.door import solve
 from thinkscale.engines.protocol import ThinkFormat
 from thinkscale.engines.scripted import Line, Scripted
 from thinkscale.errors import SpecError
 from thinkscale.methods.deepprune import Deepprune
+from thinkscale.session import Run
 from thinkscale.types import Finish, Problem, Sampling
 
 PROBLEM = Problem.of("2 + 2?")
@@ -34,7 +34,7 @@ def heading_for(*answers, ends=None):
 async def run(method, script, budget=None):
     engine = Scripted(script, think=TAGS)
     sampling = Sampling(max_tokens=20)
-    outcome = await solve(PROBLEM, method, engine, budget=budget or Budget(), sampling=sampling, desk=Desk(seed=1))
+    outcome = await solve(PROBLEM, method, engine, budget=budget or Budget(), sampling=sampling, run=Run(seed=1))
     return engine, outcome
 
 

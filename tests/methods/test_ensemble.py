@@ -2,9 +2,8 @@
 
 import pytest
 
+from thinkscale.api import solve
 from thinkscale.budget import Budget, Cost
-from thinkscale.desk import Desk
-from thinkscale.door import solve
 from thinkscale.engines.protocol import Price
 from thinkscale.engines.scripted import Line, Scripted
 from thinkscale.errors import CapabilityError, SettingsError, SpecError
@@ -13,6 +12,7 @@ from thinkscale.methods.ensemble import Ensemble
 from thinkscale.methods.self_consistency import SelfConsistency
 from thinkscale.methods.single import Single
 from thinkscale.registry import parse
+from thinkscale.session import Run
 from thinkscale.stopping.fixed import Fixed
 from thinkscale.types import Problem, Sampling, Stopped
 
@@ -24,9 +24,9 @@ def says(*answers, **more):
 
 
 async def run(method, budget=None, main=None, **roles):
-    desk = Desk(roles=roles, concurrency=1)
+    run = Run(roles=roles, concurrency=1)
     engine = main or Scripted([])
-    return await solve(PROBLEM, method, engine, budget=budget or Budget(), desk=desk, sampling=Sampling(max_tokens=10))
+    return await solve(PROBLEM, method, engine, budget=budget or Budget(), run=run, sampling=Sampling(max_tokens=10))
 
 
 def weights(outcome):

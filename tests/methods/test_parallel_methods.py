@@ -5,9 +5,8 @@ from itertools import product
 
 import pytest
 
+from thinkscale.api import solve
 from thinkscale.budget import Budget, Cost
-from thinkscale.desk import Desk
-from thinkscale.door import solve
 from thinkscale.engines.scripted import Line, Scripted
 from thinkscale.engines.tabular import Tabular
 from thinkscale.errors import CapabilityError, SpecError
@@ -18,6 +17,7 @@ from thinkscale.methods.single import Single
 from thinkscale.scorers.length import Length
 from thinkscale.scorers.mean_logprob import MeanLogprob
 from thinkscale.selection.majority import Majority
+from thinkscale.session import Run
 from thinkscale.stopping.ahead_by_k import AheadByK
 from thinkscale.stopping.fixed import Fixed
 from thinkscale.types import Finish, Problem, Sampling, Stopped
@@ -31,10 +31,10 @@ def said(*answers):
     return [Line(says=f"The answer is {a}", pace=None) for a in answers]
 
 
-async def solved(method, script, budget=None, desk=None):
+async def solved(method, script, budget=None, run=None):
     engine = script if isinstance(script, Tabular) else Scripted(script)
     sampling = Sampling(max_tokens=50)
-    return await solve(PROBLEM, method, engine, budget=budget or Budget(), desk=desk, sampling=sampling)
+    return await solve(PROBLEM, method, engine, budget=budget or Budget(), run=run, sampling=sampling)
 
 
 async def test_single_is_one_greedy_call():
@@ -64,13 +64,13 @@ async def test_the_vote_of_n_wins_as_often_as_its_closed_form_says(n, chance):
         assert total == pytest.approx(chance)
     else:
         wins = [
-            (await solved(SelfConsistency(n=n, stop=Fixed()), Tabular(), desk=Desk(seed=s))).answer for s in range(400)
+            (await solved(SelfConsistency(n=n, stop=Fixed()), Tabular(), run=Run(seed=s))).answer for s in range(400)
         ]
         assert wins.count("4") / 400 == pytest.approx(chance, abs=4 * math.sqrt(chance * (1 - chance) / 400))
 
 
 async def test_it_stops_as_soon_as_the_vote_is_clear():
-    outcome = await solved(SelfConsistency(n=16, stop=AheadByK(k=2)), said(*[4] * 16), desk=Desk(concurrency=1))
+    outcome = await solved(SelfConsistency(n=16, stop=AheadByK(k=2)), said(*[4] * 16), run=Run(concurrency=1))
     assert (outcome.answer, outcome.stopped) == ("4", Stopped.enough)
     assert outcome.votes[0].count == 2
 

@@ -6,13 +6,13 @@ from itertools import product
 
 import pytest
 
+from thinkscale.api import solve
 from thinkscale.budget import Budget, Cost
-from thinkscale.desk import Desk
-from thinkscale.door import solve
 from thinkscale.engines.scripted import Line, Scripted
 from thinkscale.engines.think_formats import THINK_TAGS
 from thinkscale.errors import EngineError, SpecError
 from thinkscale.methods.semantic_consistency import SemanticConsistency, cosine
+from thinkscale.session import Run
 from thinkscale.types import AnswerKind, Problem, Sampling, Stopped
 
 PROBLEM = Problem.of("Why is the sky blue?", AnswerKind.text)
@@ -44,9 +44,9 @@ def pairs(engine):
 
 
 async def run(engine, n, budget=None, problem=PROBLEM, roles=None, **fields):
-    desk = Desk(concurrency=1, roles=roles or {})
+    run = Run(concurrency=1, roles=roles or {})
     method = SemanticConsistency(n=n, **fields)
-    return await solve(problem, method, engine, budget=budget or Budget(), desk=desk, sampling=Sampling(max_tokens=20))
+    return await solve(problem, method, engine, budget=budget or Budget(), run=run, sampling=Sampling(max_tokens=20))
 
 
 async def test_the_largest_class_wins_under_the_words_of_its_first_member():

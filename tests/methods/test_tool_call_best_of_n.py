@@ -4,15 +4,15 @@ import json
 
 import pytest
 
+from thinkscale.api import solve
 from thinkscale.budget import Budget, Cost
-from thinkscale.desk import Desk
-from thinkscale.door import solve
 from thinkscale.engines.scripted import Line, Scripted
 from thinkscale.errors import SpecError
 from thinkscale.methods.self_consistency import SelfConsistency
 from thinkscale.methods.tool_call_best_of_n import ToolCallBestOfN
 from thinkscale.registry import parse, spec
 from thinkscale.scorers.outcome_reward import OutcomeReward
+from thinkscale.session import Run
 from thinkscale.stopping.ahead_by_k import AheadByK
 from thinkscale.stopping.fixed import Fixed
 from thinkscale.store import Store
@@ -36,9 +36,9 @@ PROPOSALS = [
 
 
 async def run(method, script, **more):
-    desk = Desk(concurrency=1, roles=more.pop("roles", {}))
+    run = Run(concurrency=1, roles=more.pop("roles", {}))
     return await solve(
-        PROBLEM, method, Scripted(script), budget=Budget(), desk=desk, sampling=Sampling(max_tokens=20), **more
+        PROBLEM, method, Scripted(script), budget=Budget(), run=run, sampling=Sampling(max_tokens=20), **more
     )
 
 

@@ -4,14 +4,14 @@ import re
 
 import pytest
 
+from thinkscale.api import solve
 from thinkscale.budget import Budget, Cost
-from thinkscale.desk import Desk
-from thinkscale.door import solve
 from thinkscale.engines.scripted import Line, Scripted
 from thinkscale.engines.think_formats import THINK_TAGS
 from thinkscale.errors import EngineError, SpecError
 from thinkscale.methods.single import Single
 from thinkscale.methods.universal_self_consistency import UniversalSelfConsistency, chosen, listed
+from thinkscale.session import Run
 from thinkscale.types import Finish, Problem, Sampling, Stopped
 
 PROBLEM = Problem.of("Name a prime.")
@@ -37,8 +37,8 @@ def chooser(*attempts, choice):
 
 async def run(engine, n, budget=None, **fields):
     method = UniversalSelfConsistency(n=n, **fields)
-    desk = Desk(seed=3, concurrency=1)
-    return await solve(PROBLEM, method, engine, budget=budget or Budget(), desk=desk, sampling=Sampling(max_tokens=20))
+    run = Run(seed=3, concurrency=1)
+    return await solve(PROBLEM, method, engine, budget=budget or Budget(), run=run, sampling=Sampling(max_tokens=20))
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ async def test_the_choice_sees_the_question_and_all_responses_in_another_order_f
     orders = set()
     for question in ("Name a prime.", "Name a square.", "Name a cube.", "Name a power."):
         engine = chooser("It is 1.", "It is 2.", "It is 3.", "It is 4.", choice="Response 1")
-        await solve(Problem.of(question), UniversalSelfConsistency(n=4), engine, budget=Budget(), desk=Desk())
+        await solve(Problem.of(question), UniversalSelfConsistency(n=4), engine, budget=Budget(), run=Run())
         prompt = engine.cues[-1].prompt
         assert question in prompt
         assert engine.cues[-1].sampling.temperature == 0.0

@@ -6,10 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from thinkscale.api import solve, top_logprobs_of
 from thinkscale.budget import Budget, Ledger
 from thinkscale.confidence import token_confidence
-from thinkscale.desk import Desk
-from thinkscale.door import solve, top_logprobs_of
 from thinkscale.engines.opening import engine_for
 from thinkscale.engines.protocol import Capability, Request, complete
 from thinkscale.engines.scripted import Line, Scripted
@@ -23,7 +22,7 @@ from thinkscale.scorers.perplexity import Perplexity
 from thinkscale.scorers.self_certainty import SelfCertainty
 from thinkscale.scorers.self_certainty_top_k import SelfCertaintyTopK
 from thinkscale.scorers.sum_logprob import SumLogprob
-from thinkscale.session import Session
+from thinkscale.session import Place, Run, Session
 from thinkscale.types import Finish, Logprobs, LogprobSpace, Message, Origin, Problem, Sampling, Segment, Trace
 
 PROBLEM = Problem.of("2 + 2?")
@@ -33,7 +32,9 @@ READS = [SumLogprob(), Perplexity(), Entropy(), SelfCertaintyTopK(k=2), GroupCon
 
 
 def session(engine, top=20):
-    return Session(engine, Ledger(Budget()), Desk(), sampling=Sampling(logprobs=top, max_tokens=7))
+    return Session(
+        Place(engine=engine, ledger=Ledger(Budget()), run=Run(), sampling=Sampling(logprobs=top, max_tokens=7))
+    )
 
 
 def attempt(*chosen, finish=Finish.eos, **signals):
@@ -103,7 +104,7 @@ async def test_the_bound_needs_the_size_of_the_vocabulary_and_says_so():
     trace = attempt(-0.5, top=(((0, -0.5), (1, -1.5)),))
     llm = session(Scripted())
     assert await values(SelfCertaintyTopK(k=2), trace, llm=llm) == [-math.inf]
-    assert any("`vocab=`" in warning for warning in llm.desk.warnings)
+    assert any("`vocab=`" in warning for warning in llm.place.run.warnings)
     [bound] = await values(SelfCertaintyTopK(k=2, vocab=1000), trace)
     assert 0 < bound < math.inf
 
@@ -128,7 +129,7 @@ async def test_too_few_likeliest_tokens_leave_no_score_and_a_warning():
     llm = session(Scripted())
     for scorer in (GroupConfidence(), SelfCertaintyTopK(vocab=99)):
         assert await values(scorer, attempt(-0.1, top=(((0, -0.1),),)), llm=llm) == [-math.inf]
-    assert len([w for w in llm.desk.warnings if "20 likeliest" in w]) == 2
+    assert len([w for w in llm.place.run.warnings if "20 likeliest" in w]) == 2
 
 
 @pytest.mark.parametrize("scorer", READS, ids=repr)

@@ -4,13 +4,12 @@ import math
 import pytest
 
 from thinkscale.budget import Budget, Ledger
-from thinkscale.desk import Desk
 from thinkscale.engines.scripted import Scripted
 from thinkscale.errors import SpecError
 from thinkscale.registry import parse
 from thinkscale.scorers.fewest_hedges import FewestHedges
 from thinkscale.scorers.markers import Markers
-from thinkscale.session import Session
+from thinkscale.session import Place, Run, Session
 from thinkscale.types import Finish, Origin, Problem, Segment, Trace
 
 PROBLEM = Problem.of("?")
@@ -23,7 +22,7 @@ def said(text, tokens=100, ours=""):
 
 
 async def values(scorer, *traces):
-    llm = Session(Scripted(), Ledger(Budget()), Desk())
+    llm = Session(Place(engine=Scripted(), ledger=Ledger(Budget()), run=Run()))
     return [s.value for s in await scorer.score(PROBLEM, traces, llm)]
 
 

@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from thinkscale.api import role_needs_of, solve
 from thinkscale.budget import Budget, Cost, Ledger
-from thinkscale.desk import Desk
-from thinkscale.door import role_needs_of, solve
 from thinkscale.engines.protocol import Capability, ThinkFormat
 from thinkscale.engines.replay import Replay
 from thinkscale.engines.scripted import EVERYTHING, Line, Scripted
@@ -20,7 +19,7 @@ from thinkscale.registry import parse
 from thinkscale.scorers.length import Length
 from thinkscale.scorers.outcome_reward import OutcomeReward
 from thinkscale.scorers.process_reward import ProcessReward
-from thinkscale.session import Session
+from thinkscale.session import Place, Run, Session
 from thinkscale.testing import BUDGETS, PROBLEM
 from thinkscale.types import Finish, Origin, Problem, Sampling, Segment, Stopped, Trace
 
@@ -45,8 +44,15 @@ def _named(step):
 
 
 def session(reward, think=None, budget=None):
-    desk = Desk(roles={"reward": reward})
-    return Session(Scripted(can=MUTE, think=think), Ledger(budget or Budget()), desk, sampling=Sampling(max_tokens=9))
+    run = Run(roles={"reward": reward})
+    return Session(
+        Place(
+            engine=Scripted(can=MUTE, think=think),
+            ledger=Ledger(budget or Budget()),
+            run=run,
+            sampling=Sampling(max_tokens=9),
+        )
+    )
 
 
 async def test_an_outcome_reward_is_that_of_the_whole_answer():
@@ -57,7 +63,7 @@ async def test_an_outcome_reward_is_that_of_the_whole_answer():
     assert {s.kind for s in scores} == {"outcome-reward"}
     assert {c.steps for c in reward.cues} == {("0.25 yes\n\nno",), ("-7 yes",)}
     assert [c.prompt for c in reward.cues] == [PROBLEM.question] * 2
-    assert (llm.ledger.spent.calls, llm.ledger.spent.output_tokens) == (2, 0)
+    assert (llm.place.ledger.spent.calls, llm.place.ledger.spent.output_tokens) == (2, 0)
 
 
 @pytest.mark.parametrize(
@@ -90,7 +96,7 @@ async def test_logits_are_not_multiplied_and_the_reader_is_told():
     llm = session(judge())
     [score] = await ProcessReward(reduce="prod").score(PROBLEM, [said("0.5 a\n\n-3 b")], llm)
     assert (score.value, score.steps) == (-math.inf, (0.5, -3.0))
-    assert any("-3 is no probability" in warning for warning in llm.desk.warnings)
+    assert any("-3 is no probability" in warning for warning in llm.place.run.warnings)
 
 
 @pytest.mark.parametrize("scorer", [OutcomeReward(), ProcessReward()], ids=repr)
@@ -130,7 +136,7 @@ async def test_a_failing_reward_model_leaves_no_score_and_a_warning():
     llm = session(reward)
     [score] = await OutcomeReward().score(PROBLEM, [said("1 a")], llm)
     assert score.value == -math.inf
-    assert any("the judge is gone" in warning for warning in llm.desk.warnings)
+    assert any("the judge is gone" in warning for warning in llm.place.run.warnings)
 
 
 async def test_the_budget_leaves_the_first_traces_judged():
@@ -147,7 +153,7 @@ async def test_a_role_without_a_reward_model_is_refused_before_anything_is_spent
     for roles in ({}, {"reward": Scripted(can=MUTE)}):
         writer = Scripted(can=MUTE)
         with pytest.raises(CapabilityError, match=r"the role `reward` needs `rewards`, which .* `--model …,reward=…`"):
-            await solve(PROBLEM, method, writer, budget=Budget(), desk=Desk(roles=roles))
+            await solve(PROBLEM, method, writer, budget=Budget(), run=Run(roles=roles))
         assert not writer.cues
 
 
@@ -163,13 +169,13 @@ async def test_best_of_n_returns_the_best_answer_that_any_budget_bought(budget, 
     reward = judge()
     lines = [f"{quality} good. The answer is {answer}." for quality, answer in ((0.5, 7), (0.1, 8), (0.9, 9), (0.2, 8))]
     writer = Scripted(lines * 9, can=MUTE)
-    desk = Desk(roles={"reward": reward}, concurrency=concurrency)
+    run = Run(roles={"reward": reward}, concurrency=concurrency)
     outcome = await solve(
         PROBLEM,
         BestOfN(n=4, scorer=OutcomeReward()),
         writer,
         budget=budget,
-        desk=desk,
+        run=run,
         sampling=Sampling(max_tokens=9),
     )
     calls, tokens = len(writer.cues) + len(reward.cues), writer.spent.output_tokens
@@ -192,7 +198,7 @@ async def test_where_nothing_could_be_judged_the_vote_decides():
         BestOfN(n=3, scorer=OutcomeReward()),
         writer,
         budget=Budget(calls=3),
-        desk=Desk(roles={"reward": judge()}),
+        run=Run(roles={"reward": judge()}),
     )
     assert (outcome.answer, outcome.stopped) == ("2", Stopped.budget)
 

@@ -4,7 +4,6 @@ from dataclasses import replace
 import pytest
 
 from thinkscale.budget import Budget, Ledger
-from thinkscale.desk import Desk
 from thinkscale.engines.protocol import Capability
 from thinkscale.engines.scripted import Line, Scripted
 from thinkscale.engines.tabular import Tabular
@@ -13,7 +12,7 @@ from thinkscale.scorers import sampled_logprobs
 from thinkscale.scorers.length import Length
 from thinkscale.scorers.mean_logprob import MeanLogprob
 from thinkscale.scorers.self_certainty import SelfCertainty
-from thinkscale.session import Session
+from thinkscale.session import Place, Run, Session
 from thinkscale.types import Finish, Message, Origin, Problem, Sampling, Segment, Trace
 
 PROBLEM = Problem.of("2 + 2?")
@@ -22,7 +21,9 @@ DIE = {"": {"a": 0.6, "b": 0.2, "c": 0.1, "d": 0.05, "e": 0.03, "<end>": 0.02}}
 
 
 def session(engine):
-    return Session(engine, Ledger(Budget()), Desk(), sampling=Sampling(logprobs=0, max_tokens=7))
+    return Session(
+        Place(engine=engine, ledger=Ledger(Budget()), run=Run(), sampling=Sampling(logprobs=0, max_tokens=7))
+    )
 
 
 @pytest.fixture

@@ -5,9 +5,8 @@ from dataclasses import replace
 
 import pytest
 
+from thinkscale.api import solve
 from thinkscale.budget import Budget, Cost, Ledger
-from thinkscale.desk import Desk
-from thinkscale.door import solve
 from thinkscale.engines.protocol import Capability
 from thinkscale.engines.scripted import EVERYTHING, Line, Scripted
 from thinkscale.engines.tabular import Tabular
@@ -17,7 +16,7 @@ from thinkscale.registry import parse
 from thinkscale.scorers.p_true import PTrue
 from thinkscale.scorers.self_calibration import SelfCalibration
 from thinkscale.scorers.verbalised_confidence import VerbalisedConfidence
-from thinkscale.session import Session
+from thinkscale.session import Place, Run, Session
 from thinkscale.types import Answer, Finish, Origin, Problem, Sampling, Segment, Stopped, Trace
 
 PROBLEM = Problem.of("2 + 2?")
@@ -32,7 +31,7 @@ def said(text, path=(0,), answer=None, finish=Finish.eos):
 
 
 def session(engine, budget=None):
-    return Session(engine, Ledger(budget or Budget()), Desk(), sampling=Sampling(max_tokens=9))
+    return Session(Place(engine=engine, ledger=Ledger(budget or Budget()), run=Run(), sampling=Sampling(max_tokens=9)))
 
 
 def spelled(chances):
@@ -151,7 +150,7 @@ async def test_the_ceiling_covers_what_judging_costs(scorer):
     engine = Scripted(lambda _: "word " * 99)
     llm = session(engine)
     await scorer.score(PROBLEM, [said("4", answer="4")], llm)
-    spent = Cost(tokens=llm.ledger.spent.output_tokens, calls=llm.ledger.spent.calls)
+    spent = Cost(tokens=llm.place.ledger.spent.output_tokens, calls=llm.place.ledger.spent.calls)
     assert spent == scorer.ceiling(9)
     assert BestOfN(n=3, scorer=scorer).ceiling(9) == (Cost(tokens=9, calls=1) + scorer.ceiling(9)) * 3
 
@@ -160,7 +159,7 @@ async def test_the_ceiling_covers_what_judging_costs(scorer):
 async def test_a_judge_that_fails_leaves_no_score(scorer):
     llm = session(Scripted(lambda _: Line(fails=EngineError("the judge is gone"))))
     assert await values(scorer, said("4", answer="4"), llm=llm) == [-math.inf]
-    assert any("the judge is gone" in warning for warning in llm.desk.warnings)
+    assert any("the judge is gone" in warning for warning in llm.place.run.warnings)
 
 
 @pytest.mark.parametrize("name", ["p-true", "self-calibration"])

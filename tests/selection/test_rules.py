@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clocks import busy
+from thinkscale.api import solve
 from thinkscale.budget import Budget
 from thinkscale.built_in import BUILT_IN
-from thinkscale.door import solve
 from thinkscale.engines.protocol import Capability
 from thinkscale.engines.scripted import EVERYTHING, Scripted
 from thinkscale.engines.tabular import Tabular

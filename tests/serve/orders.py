@@ -2,12 +2,12 @@
 
 import asyncio
 
-from thinkscale.desk import Desk
-from thinkscale.door import solve
+from thinkscale.api import solve
 from thinkscale.engines.scripted import Scripted
 from thinkscale.serve.asking import Limits, asked
 from thinkscale.serve.profiles import Menu
 from thinkscale.serve.records import Api
+from thinkscale.session import Run
 from thinkscale.settings import Profile
 
 LIMITS = Limits(seconds=None)
@@ -32,8 +32,6 @@ def menu(script=(FOUR,), profiles=None, *, think=None, **options):
 def ran(order):
     """The outcome of an order, and the events on the way."""
     events = []
-    desk = Desk(seed=order.seed, roles=order.roles, observe=events.append)
-    work = solve(
-        order.asked.problem, order.method, order.engine, budget=order.budget, desk=desk, sampling=order.sampling
-    )
+    run = Run(seed=order.seed, roles=order.roles, observe=events.append)
+    work = solve(order.asked.problem, order.method, order.engine, budget=order.budget, run=run, sampling=order.sampling)
     return asyncio.run(work), events

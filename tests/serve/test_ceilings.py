@@ -4,15 +4,15 @@ from dataclasses import replace
 
 import pytest
 
+from thinkscale.api import solve
 from thinkscale.budget import Budget
-from thinkscale.desk import Desk
-from thinkscale.door import solve
 from thinkscale.engines.protocol import Price
 from thinkscale.engines.scripted import Scripted
 from thinkscale.errors import ServeError
 from thinkscale.methods.self_consistency import SelfConsistency
 from thinkscale.serve.ceilings import most, refuse_vast
 from thinkscale.serve.records import Api, Asked, Order
+from thinkscale.session import Run
 from thinkscale.stopping.fixed import Fixed
 from thinkscale.types import Problem, Sampling
 
@@ -55,7 +55,7 @@ def test_money_is_that_of_the_dearest_engine():
 async def test_a_run_never_spends_more_than_its_ceiling():
     order = ordered(PRICE)
     outcome = await solve(
-        order.asked.problem, order.method, order.engine, budget=order.budget, desk=Desk(), sampling=order.sampling
+        order.asked.problem, order.method, order.engine, budget=order.budget, run=Run(), sampling=order.sampling
     )
     ceiling = most(order)
     assert outcome.usage.calls == ceiling.calls == 4
@@ -67,7 +67,7 @@ async def test_a_run_never_spends_more_than_its_ceiling():
 async def test_the_closing_question_of_a_run_is_part_of_its_ceiling(left):
     order = replace(ordered(PRICE, Budget(tokens=left)), engine=Scripted(lambda _: "so and so on " * 50, price=PRICE))
     outcome = await solve(
-        order.asked.problem, order.method, order.engine, budget=order.budget, desk=Desk(), sampling=order.sampling
+        order.asked.problem, order.method, order.engine, budget=order.budget, run=Run(), sampling=order.sampling
     )
     ceiling = most(order)
     assert outcome.usage.output_tokens <= ceiling.tokens <= left

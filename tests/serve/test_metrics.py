@@ -4,9 +4,8 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 from prometheus_client.parser import text_string_to_metric_families as plain
 
+from thinkscale.api import solve
 from thinkscale.budget import Budget
-from thinkscale.desk import Desk, Event
-from thinkscale.door import solve
 from thinkscale.engines.scripted import Scripted
 from thinkscale.engines.tabular import Tabular
 from thinkscale.errors import EngineError
@@ -14,6 +13,7 @@ from thinkscale.methods.self_consistency import SelfConsistency
 from thinkscale.methods.single import Single
 from thinkscale.serve.metrics import Metrics
 from thinkscale.serve.records import Api, Asked, Order
+from thinkscale.session import Event, Run
 from thinkscale.stopping.fixed import Fixed
 from thinkscale.types import Finish, Origin, Outcome, Problem, Sampling, Segment, Stopped, Trace, Usage
 
@@ -42,9 +42,9 @@ def read(metrics, parse=plain, accept=""):
 
 
 async def run(order, metrics, concurrency=None):
-    desk = Desk(seed=0, observe=metrics.heard, concurrency=concurrency)
+    run = Run(seed=0, observe=metrics.heard, concurrency=concurrency)
     return await solve(
-        order.asked.problem, order.method, order.engine, budget=order.budget, desk=desk, sampling=order.sampling
+        order.asked.problem, order.method, order.engine, budget=order.budget, run=run, sampling=order.sampling
     )
 
 

@@ -148,7 +148,6 @@ CARRIED = [
     ("budget-forcing", {"tools": [TOOL]}, "tools"),
     ("budget-forcing", {"response_format": SHAPE}, "response_format"),
     ("self-consistency(n=2, by=budget-forcing)", {"stop": "x"}, "stop"),
-    ("self-consistency(conclude=9)", {"logprobs": True}, "logprobs"),
     ("cascade(carry=prefill)", {"tools": [TOOL]}, "tools"),
     ("universal-self-consistency", {"response_format": SHAPE}, "response_format"),
     ("semantic-consistency", {"tools": [TOOL]}, "tools"),

@@ -10,8 +10,6 @@ import pytest
 
 from clocks import on_a_clock_of_its_own
 from thinkscale.budget import Budget
-from thinkscale.desk import Desk
-from thinkscale.draws import Flight
 from thinkscale.engines.scripted import Line, Scripted
 from thinkscale.errors import CapabilityError, EngineError, ServeError
 from thinkscale.methods.budget_forcing import BudgetForcing
@@ -20,7 +18,8 @@ from thinkscale.serve.fair_queue import FairQueue
 from thinkscale.serve.records import Api, Asked, Order
 from thinkscale.serve.runs import Running, Runs
 from thinkscale.serve.shown import choices_of
-from thinkscale.session import Session
+from thinkscale.session import Run, Session
+from thinkscale.session.flight import Flight
 from thinkscale.stopping.fixed import Fixed
 from thinkscale.store import Store
 from thinkscale.types import Problem, Sampling, Stopped, Trace
@@ -98,7 +97,7 @@ async def _ended(way):
 async def test_of_a_run_that_is_over_nothing_waits_for_the_collector(way):
     def alive():
         # By their type alone: other libraries have objects that warn when they are asked what they are.
-        return sum(type(o) in (Running, Desk, Session, Flight, Problem, Trace) for o in gc.get_objects())
+        return sum(type(o) in (Running, Run, Session, Flight, Problem, Trace) for o in gc.get_objects())
 
     await _ended(way)
     gc.collect()

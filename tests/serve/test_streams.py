@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 
 from serve.orders import FIVE, FOUR, menu, ran, request
 from serve.shapes import frames, valid
-from thinkscale.desk import Event
 from thinkscale.engines.scripted import Line
 from thinkscale.engines.think_formats import HARMONY, MISTRAL, OPENED_TAGS, THINK_TAGS
 from thinkscale.errors import ServeError
@@ -15,6 +14,7 @@ from thinkscale.serve.live import LiveText
 from thinkscale.serve.records import Api
 from thinkscale.serve.replies import reply
 from thinkscale.serve.streams import stream
+from thinkscale.session import Event
 from thinkscale.types import Finish, Trace
 
 THOUGHT = "<think>\nTwo and two.\n</think>\n\nThe answer is 4."

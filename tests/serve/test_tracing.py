@@ -10,9 +10,8 @@ from contextlib import aclosing
 import pytest
 
 from clocks import on_a_clock_of_its_own
+from thinkscale.api import solve
 from thinkscale.budget import Budget
-from thinkscale.desk import Desk
-from thinkscale.door import solve
 from thinkscale.engines.protocol import Request, complete
 from thinkscale.engines.scripted import Line, Scripted
 from thinkscale.engines.tabular import START, Tabular
@@ -20,6 +19,7 @@ from thinkscale.errors import EngineError, SettingsError
 from thinkscale.methods.self_consistency import SelfConsistency
 from thinkscale.serve.records import Api, Asked, Order
 from thinkscale.serve.tracing import Tracing, tracing
+from thinkscale.session import Run
 from thinkscale.stopping.fixed import Fixed
 from thinkscale.testing import check_engine
 from thinkscale.types import Message, Problem, Sampling
@@ -60,10 +60,10 @@ def ordered(method, engine):
 
 
 async def run(order, on):
-    desk = Desk(seed=order.seed)
+    run = Run(seed=order.seed)
     with on.run(order) as span:
         outcome = await solve(
-            order.asked.problem, order.method, order.engine, budget=order.budget, desk=desk, sampling=order.sampling
+            order.asked.problem, order.method, order.engine, budget=order.budget, run=run, sampling=order.sampling
         )
         span.ended(outcome)
     return outcome

@@ -8,10 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clocks import busy
+from thinkscale.api import needs_of, solve
 from thinkscale.budget import Budget
 from thinkscale.built_in import BUILT_IN
-from thinkscale.desk import Desk
-from thinkscale.door import needs_of, solve
 from thinkscale.engines.protocol import Capability
 from thinkscale.engines.scripted import EVERYTHING, Line, Scripted
 from thinkscale.errors import CapabilityError, SpecError
@@ -20,6 +19,7 @@ from thinkscale.registry import parse
 from thinkscale.selection.best import Best
 from thinkscale.selection.majority import Majority
 from thinkscale.selection.weighted_vote import WeightedVote
+from thinkscale.session import Run
 from thinkscale.stopping.adaptive_consistency import AdaptiveConsistency
 from thinkscale.stopping.ahead_by_k import AheadByK
 from thinkscale.stopping.best_of_infinity import BestOfInfinity
@@ -317,7 +317,7 @@ def test_a_rule_that_is_asked_after_every_one_of_a_thousand_draws_takes_no_secon
 async def test_a_rule_on_probabilities_asks_the_engine_for_them():
     problem, method = Problem.of("?"), SelfConsistency(n=5, stop=SoftAdaptive(threshold=1.0))
     engine = Scripted(lambda _: Line(says="The answer is 4", logprob=math.log(0.6)))
-    outcome = await solve(problem, method, engine, budget=Budget(), desk=Desk(concurrency=1))
+    outcome = await solve(problem, method, engine, budget=Budget(), run=Run(concurrency=1))
     assert (len(engine.cues), outcome.stopped) == (2, Stopped.enough)
     assert Capability.logprobs in needs_of(method)
     with pytest.raises(CapabilityError, match="`logprobs`"):
@@ -329,7 +329,7 @@ async def test_a_rule_on_confidence_works_on_attempts_that_a_method_scored():
         "self-consistency(n=6, stop=early-exit(threshold=-0.4), by=best-of-n(n=1, scorer=mean-logprob))", "method"
     )
     engine = Scripted(lambda cue: Line(says="The answer is 4", logprob=-0.5 if cue.number < 2 else -0.3))
-    await solve(Problem.of("?"), method, engine, budget=Budget(), desk=Desk(concurrency=1))
+    await solve(Problem.of("?"), method, engine, budget=Budget(), run=Run(concurrency=1))
     assert len(engine.cues) == 3
 
 
@@ -341,7 +341,7 @@ async def test_a_decided_vote_has_the_winner_of_the_whole(k):
     for seed in range(10):
         whole, early = [
             await solve(Problem.of("?"), SelfConsistency(n=9, stop=stop), Scripted(script), budget=Budget(),
-                        desk=Desk(seed=seed, concurrency=1))
+                        run=Run(seed=seed, concurrency=1))
             for stop in (Fixed(), DecidedMajority())
         ]  # fmt: skip
         assert early.answer == whole.answer

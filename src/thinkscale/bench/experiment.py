@@ -10,13 +10,12 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from thinkscale.api import needs_of, require_able, solve, top_logprobs_of
 from thinkscale.bench.majority import Votes, votes_of
 from thinkscale.bench.tasks import Item
 from thinkscale.budget import Budget, Ledger
-from thinkscale.desk import Desk
-from thinkscale.door import needs_of, require_able, solve, top_logprobs_of
 from thinkscale.engines.protocol import Capability, Engine
-from thinkscale.session import Method, Session
+from thinkscale.session import Method, Place, Run, Session
 from thinkscale.store import Store
 from thinkscale.types import Finish, Sampling, Trace
 
@@ -92,7 +91,7 @@ async def require_all(methods: Sequence[Method], plan: Plan) -> None:
     """Refuse, before the first draw, a grid of which some method cannot run; the errors are those of `solve`."""
     for engine in {id(e): e for e in (plan.engine, *plan.roles.values())}.values():
         await engine.open()
-    session = Session(plan.engine, Ledger(plan.budget), Desk(roles=plan.roles))
+    session = Session(Place(engine=plan.engine, ledger=Ledger(plan.budget), run=Run(roles=plan.roles)))
     for method in methods:
         require_able(method, session)
 
@@ -109,7 +108,7 @@ async def _graded(method: Method, item: Item, plan: Plan, logprobs: int | None) 
         method,
         plan.engine,
         budget=plan.budget,
-        desk=Desk(seed=plan.seed, concurrency=plan.concurrency, roles=plan.roles, frugal=True),
+        run=Run(seed=plan.seed, concurrency=plan.concurrency, roles=plan.roles, frugal=True),
         sampling=Sampling(max_tokens=plan.max_tokens, logprobs=logprobs),
         store=plan.store,
     )

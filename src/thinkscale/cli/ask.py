@@ -9,11 +9,11 @@ from typing import Annotated, cast
 
 import typer
 
+from thinkscale.api import aask, run, summary
 from thinkscale.budget import Budget, ceiling_text
 from thinkscale.cli.live import Live
 from thinkscale.cli.pull import fetch
 from thinkscale.cli.report import outcome_report
-from thinkscale.door import aask, run, summary
 from thinkscale.engines.opening import EMBEDDED, engines_for
 from thinkscale.engines.protocol import Engine
 from thinkscale.errors import SettingsError

@@ -16,12 +16,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from thinkscale.api import run
 from thinkscale.bench.compare import Row, rows
 from thinkscale.bench.experiment import Plan, Result, logprobs_for, require_all, run_method
 from thinkscale.bench.tasks import TASKS, Item, load
 from thinkscale.budget import Budget
 from thinkscale.cli.pull import fetch
-from thinkscale.door import run
 from thinkscale.engines.opening import EMBEDDED, engines_for
 from thinkscale.errors import BenchError
 from thinkscale.methods.self_consistency import SelfConsistency

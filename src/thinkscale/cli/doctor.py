@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from thinkscale.door import run
+from thinkscale.api import run
 from thinkscale.engines.http import Http
 from thinkscale.engines.http.probe import Finding, Verdict, capabilities_of, probe, remember, version_of
 

@@ -9,9 +9,9 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from thinkscale.api import run
 from thinkscale.bench.library import Reading, import_file
 from thinkscale.cli.pools import opened
-from thinkscale.door import run
 from thinkscale.errors import BenchError
 
 

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from thinkscale.budget import Budget
 from thinkscale.cli.report import clipped
-from thinkscale.desk import Event
+from thinkscale.session import Event
 from thinkscale.types import Finish, Path, Trace
 
 MARKS = {

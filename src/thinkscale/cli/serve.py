@@ -12,8 +12,8 @@ from typing import Annotated
 import typer
 import uvicorn
 
+from thinkscale.api import run
 from thinkscale.cli.pull import fetch
-from thinkscale.door import run
 from thinkscale.engines.http import Http
 from thinkscale.engines.http_reward import HttpReward
 from thinkscale.engines.opening import EMBEDDED, engines_for, split

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import ClassVar
 
 from thinkscale.budget import Cost
-from thinkscale.drive import Policy, drive, go
 from thinkscale.engines.protocol import Capability, ThinkFormat
+from thinkscale.policy import Policy, drive, go
 from thinkscale.registry import at_least, spec
 from thinkscale.selection.majority import Majority
 from thinkscale.session import Session

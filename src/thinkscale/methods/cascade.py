@@ -76,7 +76,7 @@ class Cascade:
         """Level by level, until one is accepted; where the budget has ended, the next one comes back with nothing."""
         found, pool = Outcome(best=None, answer=None), list[Trace]()
         for number, level in enumerate(self.levels):
-            session = llm.nested(llm.ledger, (*llm.path, number))
+            session = llm.branch(number)
             outcome = await level.solve(*self._passed_on(problem, session, found))
             pool += outcome.traces
             found = outcome if outcome.answer is not None or found.answer is None else found

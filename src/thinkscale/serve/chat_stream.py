@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from thinkscale.desk import Event
 from thinkscale.errors import ServeError
 from thinkscale.serve.frames import DONE, Progress, beyond, frame
 from thinkscale.serve.live import LiveText
@@ -16,6 +15,7 @@ from thinkscale.serve.passthrough import Passthrough
 from thinkscale.serve.records import Api, Order
 from thinkscale.serve.replies import chat_logprobs, completion_choice, error, usage_of
 from thinkscale.serve.shown import REASONING_FIELDS, Choice, bill, choices_of, report
+from thinkscale.session import Event
 from thinkscale.types import Outcome
 
 

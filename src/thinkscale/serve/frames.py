@@ -6,7 +6,7 @@ from collections import Counter
 
 import orjson
 
-from thinkscale.desk import Event
+from thinkscale.session import Event
 from thinkscale.types import Finish, Trace
 
 DONE = b"data: [DONE]\n\n"

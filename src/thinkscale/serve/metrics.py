@@ -14,10 +14,10 @@ from contextlib import contextmanager
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 from prometheus_client.exposition import choose_encoder
 
-from thinkscale.desk import Event
 from thinkscale.errors import EngineError
 from thinkscale.registry import components, kebab, names
 from thinkscale.serve.records import Api, Order
+from thinkscale.session import Event
 from thinkscale.types import Finish, Outcome, Stopped, Usage
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)

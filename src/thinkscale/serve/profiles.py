@@ -13,12 +13,11 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import cast
 
+from thinkscale.api import needs_of, role_needs_of
 from thinkscale.budget import Budget
-from thinkscale.door import needs_of, role_needs_of
 from thinkscale.engines.protocol import Capability, Engine
 from thinkscale.engines.protocol import Request as EngineRequest
 from thinkscale.errors import ServeError, SettingsError, SpecError, ThinkscaleError
-from thinkscale.launch import roles_of
 from thinkscale.methods.single import Single
 from thinkscale.registry import components, nearest, parse
 from thinkscale.serve.asking import MOST, tighter
@@ -27,6 +26,7 @@ from thinkscale.serve.fitting import EFFORTS, REPLACED, fields_of, scaled, suite
 from thinkscale.serve.passthrough import Passthrough
 from thinkscale.serve.records import Api, Asked, Order
 from thinkscale.session import Method
+from thinkscale.session.nested import roles_of
 from thinkscale.settings import Profile
 from thinkscale.types import Sampling
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from thinkscale.desk import Event
 from thinkscale.errors import ServeError
 from thinkscale.serve.fields import Json
 from thinkscale.serve.frames import Progress, beyond, frame
@@ -12,6 +11,7 @@ from thinkscale.serve.live import LiveText
 from thinkscale.serve.records import Order
 from thinkscale.serve.replies import call_item, failed, message_item, reasoning_item, response_end, response_frame
 from thinkscale.serve.shown import REASONING_FIELDS, choices_of
+from thinkscale.session import Event
 from thinkscale.types import Outcome
 
 

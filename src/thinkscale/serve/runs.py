@@ -14,15 +14,15 @@ from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import partial
 
+from thinkscale.api import solve
 from thinkscale.budget import Budget
-from thinkscale.desk import Desk, Event
-from thinkscale.door import solve
 from thinkscale.errors import CapabilityError, ContextError, EngineError, ThinkscaleError
 from thinkscale.serve.fair_queue import FairQueue, busy
 from thinkscale.serve.metrics import Metrics
 from thinkscale.serve.records import Order
 from thinkscale.serve.shown import shutting_down
 from thinkscale.serve.tracing import Tracing
+from thinkscale.session import Event, Run
 from thinkscale.store import Store
 from thinkscale.types import Outcome, Stopped, Usage
 
@@ -50,7 +50,7 @@ class Running:
     """Bytes that it takes as long as it can be found, its request's and its outcome's."""
     ended_by: Callable[[Running], object] = lambda _: None
     """Called once, when it is over, however it ended."""
-    desk: Desk = field(default_factory=Desk)
+    run: Run = field(default_factory=Run)
     began: float = field(default_factory=time.monotonic)
     listeners: list[asyncio.Queue[Event | None]] = field(default_factory=list)
     waiting: int = 0
@@ -68,9 +68,9 @@ class Running:
 
     def over(self) -> None:
         """No more events will come, and what was needed to run is let go: without it nothing leads back here."""
-        self.desk.observe = None
+        self.run.observe = None
         self.task = _settled(self.task)
-        _unframed(self.desk.failure)
+        _unframed(self.run.failure)
         self.ended = time.monotonic()
         self.ended_by(self)
         for listener in self.listeners:
@@ -79,12 +79,12 @@ class Running:
     @property
     def begun(self) -> bool:
         """Whether it has a place, and an account of what it spends."""
-        return self.desk.account is not None
+        return self.run.account is not None
 
     @property
     def spent(self) -> Usage:
         """What it has cost so far, or in the end, whether it came to one or was cancelled."""
-        return self.desk.account.spent if self.desk.account else Usage()
+        return self.run.account.spent if self.run.account else Usage()
 
     async def outcome(self) -> Outcome:
         """What the run comes to; waiting for it, or giving that up, leaves the run as it is.
@@ -101,15 +101,15 @@ class Running:
         if failure := self.task.exception():
             raise copy(failure).with_traceback(failure.__traceback__)
         outcome = self.task.result()
-        if outcome.stopped is Stopped.error and self.desk.failure is not None:
-            raise copy(self.desk.failure)
+        if outcome.stopped is Stopped.error and self.run.failure is not None:
+            raise copy(self.run.failure)
         return outcome
 
     async def events(self, silence: float | None = None) -> AsyncGenerator[Event | None, None]:
         """What happens from now on, until the run is over; `None` after so many seconds without news."""
         queue: asyncio.Queue[Event | None] = asyncio.Queue()
         self.listeners.append(queue)
-        self.desk.pieces = True
+        self.run.pieces = True
         if self.ended is not None:
             queue.put_nowait(None)
         try:
@@ -222,7 +222,7 @@ class Runs:
             return
         self._forget(running)
         if running.begun:
-            running.desk.cancel()
+            running.run.cancel()
             await asyncio.wait({running.task}, timeout=CONCLUDING)
         await self._cancel(running)
 
@@ -259,13 +259,13 @@ class Runs:
         try:
             with self.metrics.begun(), self.tracing.run(order) as span:
                 listened = bool(running.listeners)
-                running.desk = Desk(seed=order.seed, roles=order.roles, observe=observe, pieces=listened)
+                running.run = Run(seed=order.seed, roles=order.roles, observe=observe, pieces=listened)
                 outcome = await solve(
                     order.asked.problem,
                     order.method,
                     order.engine,
                     budget=budget,
-                    desk=running.desk,
+                    run=running.run,
                     sampling=order.sampling,
                     store=self._store if order.asked.store else None,
                 )
@@ -299,7 +299,7 @@ class Runs:
         if outcome is None or outcome.stopped is Stopped.error:
             self._forget(running)  # what failed is not what a retry wants to hear again
         if outcome is not None and outcome.stopped is Stopped.error:
-            error = running.desk.failure
+            error = running.run.failure
         if isinstance(error, EngineError) and not isinstance(error, CapabilityError | ContextError):
             self.metrics.upstream_failed(error)
         more = _size_of(outcome) if outcome else 0

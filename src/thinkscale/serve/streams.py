@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
-from thinkscale.desk import Event
 from thinkscale.errors import ServeError
 from thinkscale.serve.chat_stream import ChatStream
 from thinkscale.serve.records import Api, Order
 from thinkscale.serve.response_stream import ResponseStream
 from thinkscale.serve.shown import REASONING_FIELDS
+from thinkscale.session import Event
 from thinkscale.types import Outcome
 
 

@@ -18,11 +18,10 @@ from thinkscale.bench.allocate.turn import (
     turning_point,
 )
 from thinkscale.budget import Budget, Ledger
-from thinkscale.desk import Desk
 from thinkscale.engines.scripted import Scripted
 from thinkscale.engines.tabular import END, START, Tabular
 from thinkscale.errors import BenchError, CapabilityError, EngineError
-from thinkscale.session import Session
+from thinkscale.session import Place, Run, Session
 from thinkscale.types import Logprobs, LogprobSpace, Problem
 
 EXAMPLE = [-3.0, -2.8, -2.62, -2.46, -2.32, -2.20, -2.10, -2.01, -1.85, -1.60, -1.25, -0.80, -0.25, 0.40]
@@ -114,7 +113,8 @@ async def test_a_model_with_a_long_tail_turns_where_its_closed_form_does():
 async def test_every_problem_weighs_the_same_and_no_more_of_them_are_asked_than_there_are_samples():
     ledger = Ledger(Budget())
     many = [Problem.of(f"{i}?") for i in range(9)]
-    found = await plan_temperature(Session(Tabular(), ledger, Desk()), many, (0.5, 1.0, 1.5), samples=5)
+    session = Session(Place(engine=Tabular(), ledger=ledger, run=Run()))
+    found = await plan_temperature(session, many, (0.5, 1.0, 1.5), samples=5)
     assert found.usage.calls == ledger.spent.calls == 15
 
 
@@ -131,10 +131,11 @@ async def test_what_makes_a_curve_impossible_is_said():
         await plan_temperature(Tabular(), [])
     with pytest.raises(BenchError, match=r"temperature `0.1` is `-inf`"):
         await plan_temperature(chain({START: {"a": 1.0}}), PROBLEMS, samples=2)
-    spent = Session(Tabular(), Ledger(Budget(calls=2)), Desk())
+    spent = Session(Place(engine=Tabular(), ledger=Ledger(Budget(calls=2)), run=Run()))
     with pytest.raises(EngineError, match=r"at temperature `0.2`: the budget was spent"):
         await plan_temperature(spent, PROBLEMS, samples=2)
-    untouched = Session(Tabular(), ledger := Ledger(Budget()), Desk())
+    ledger = Ledger(Budget())
+    untouched = Session(Place(engine=Tabular(), ledger=ledger, run=Run()))
     for grid in ((0.5, 1.0), (0.0, 0.5, 1.0), (1.0, 0.5, 1.5)):
         with pytest.raises(BenchError, match="3 or more above 0, in increasing order"):
             await plan_temperature(untouched, PROBLEMS, grid)

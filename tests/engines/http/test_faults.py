@@ -12,8 +12,8 @@ import stamina
 from clocks import at_best
 from servers.faults import FAULTS, Faults
 from servers.mock import Mock, serving, until
+from thinkscale.api import solve
 from thinkscale.budget import Budget
-from thinkscale.door import solve
 from thinkscale.engines.http import Http
 from thinkscale.engines.protocol import Abort, Request
 from thinkscale.errors import EngineError

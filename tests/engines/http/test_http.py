@@ -13,9 +13,8 @@ from aiohttp import web
 
 from clocks import at_best
 from servers.mock import Beyond, Bill, Mock, serving, until
+from thinkscale.api import solve
 from thinkscale.budget import Budget, Ledger
-from thinkscale.desk import Desk
-from thinkscale.door import solve
 from thinkscale.engines.dialects import News, Piece
 from thinkscale.engines.http import Http
 from thinkscale.engines.http.choices import Choices
@@ -26,7 +25,7 @@ from thinkscale.engines.think_formats import THINK_TAGS
 from thinkscale.errors import CapabilityError, EngineError, ModelError, SettingsError
 from thinkscale.methods.self_consistency import SelfConsistency
 from thinkscale.methods.tool_call_best_of_n import ToolCallBestOfN
-from thinkscale.session import Session
+from thinkscale.session import Place, Run, Session
 from thinkscale.stopping.ahead_by_k import AheadByK
 from thinkscale.store import Store
 from thinkscale.types import Finish, Logprobs, LogprobSpace, Message, Origin, Problem, Sampling, Segment, Usage
@@ -281,7 +280,7 @@ async def test_everything_of_a_callers_request_reaches_the_server_and_the_calls_
     async with answering(sse(*calls)) as (url, bodies):
         engine = Http(base_url=url)
         await engine.open()
-        llm = Session(engine, Ledger(Budget()), Desk(problem=problem), sampling=sampling)
+        llm = Session(Place(engine=engine, ledger=Ledger(Budget()), run=Run(problem=problem), sampling=sampling))
         [trace] = await llm.sample(problem)
         await engine.aclose()
     body = bodies[0][0]

@@ -4,8 +4,8 @@ import pytest
 from aiohttp import web
 
 from servers.mock import Mock, failure, serving
+from thinkscale.api import solve
 from thinkscale.budget import Budget
-from thinkscale.door import solve
 from thinkscale.engines.http import Http
 from thinkscale.engines.http.probe import Verdict, probe, remember
 from thinkscale.engines.pool import Pool

@@ -16,10 +16,9 @@ from itertools import pairwise
 import numpy as np
 
 from thinkscale.budget import Budget, Ledger
-from thinkscale.desk import Desk
 from thinkscale.engines.protocol import Capability, Engine
 from thinkscale.errors import BenchError, EngineError
-from thinkscale.session import Session
+from thinkscale.session import Place, Run, Session
 from thinkscale.types import Logprobs, LogprobSpace, Problem, Usage
 
 GRID = tuple(i / 10 for i in range(1, 15))
@@ -153,7 +152,7 @@ async def _session(llm: Session | Engine) -> Session:
     if isinstance(llm, Session):
         return llm
     await llm.open()
-    return Session(llm, Ledger(Budget()), Desk())
+    return Session(Place(engine=llm, ledger=Ledger(Budget()), run=Run()))
 
 
 @dataclass(slots=True)

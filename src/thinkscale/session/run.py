@@ -12,10 +12,11 @@ from typing import Protocol
 
 from thinkscale.answers import Classes
 from thinkscale.budget import Ledger
-from thinkscale.draws import Landing, Memory, Slots
 from thinkscale.engines.protocol import Engine, Price
 from thinkscale.errors import EngineError
-from thinkscale.identity import prompt_name, sampling_name
+from thinkscale.identity import prompt_name, sampling_name, text_name
+from thinkscale.session.flight import Memory
+from thinkscale.session.landing import Landing, Slots
 from thinkscale.types import Finish, Message, Path, Problem, Sampling, Trace, Usage
 
 
@@ -45,8 +46,8 @@ class Event:
 
 
 @dataclass(slots=True, kw_only=True)
-class Desk:
-    """The shared state of one run."""
+class Run:
+    """One run: what it is asked, what it knows, who watches it, and what it has produced."""
 
     problem: Problem | None = None
     seed: int = 0
@@ -75,6 +76,8 @@ class Desk:
     """Where draws in flight come down."""
     cancelled: bool = False
     """Whether the run was told to come to its end with what it has."""
+    turns: dict[tuple[str, str, str, Path], int] = field(default_factory=dict)
+    """How many draws were made from every place: role, name of the prompt, name of the text, path."""
     _variants: list[Problem] = field(default_factory=list)
     _slots: dict[int, Slots] = field(default_factory=dict)
     _named: tuple[tuple[Message, ...], str] | None = None
@@ -145,6 +148,13 @@ class Desk:
             return trace
         return replace(trace, answer=replace(trace.answer, key=label))
 
+    def number(self, role: str, start: Trace, n: int) -> int:
+        """Number of the first of n new draws from a start: asking twice for the same thing gives other draws."""
+        place = (role, self.name_of(start.prompt), text_name(start.segments), start.path)
+        turn = self.turns.get(place, 0)
+        self.turns[place] = turn + n
+        return turn
+
     def offer(self, problem: Problem) -> None:
         """Remember which tools go with a problem that a method put in other words."""
         if problem.tools and problem is not self.problem and not self.tools_of(problem.messages):
@@ -185,7 +195,7 @@ def _expire(landing: Landing[Trace]) -> None:
     landing.abort.end()
 
 
-def priced(usage: Usage, price: Price | None) -> Usage:
+def price_of(usage: Usage, price: Price | None) -> Usage:
     """A usage with its money worked out from list prices, where the engine did not say."""
     if price is None or usage.usd is not None:
         return usage

@@ -2,28 +2,30 @@
 
 A session owns what every method would otherwise copy: concurrency, retries, seeds, cache, budget, abort, journal,
 continuation and answer extraction. It knows nothing of how methods choose. The rules it keeps are in `docs/design.md`,
-section 3; each is a test in `tests/test_session.py`.
+section 3; each is a test in `tests/session`.
 """
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, nullcontext
 from dataclasses import replace
-from typing import Protocol, cast
+from typing import Protocol
 
-from thinkscale.budget import Budget, Cost, Ledger
-from thinkscale.desk import Desk
-from thinkscale.engines.protocol import Capabilities, Capability, Engine, ThinkFormat
-from thinkscale.engines.think_formats import PLAIN
+from thinkscale.budget import Budget, Cost
+from thinkscale.engines.protocol import Capabilities, Capability, ThinkFormat
 from thinkscale.errors import CapabilityError
-from thinkscale.identity import seed_of, text_name
-from thinkscale.launch import Work, drawn, punctual, satisfied, solved, told_to_conclude
+from thinkscale.identity import seed_of
 from thinkscale.prompts import render
-from thinkscale.types import AnswerKind, Finish, Logprobs, Message, Outcome, Path, Problem, Sampling, Segment, Trace
+from thinkscale.session.calls import Calls, make_calls
+from thinkscale.session.nested import draw_through
+from thinkscale.session.place import Place
+from thinkscale.types import AnswerKind, Finish, Logprobs, Message, Outcome, Path, Problem, Sampling, Trace
 
-DEFAULT_MAX_TOKENS = 512
-"""Cap of one call when neither the method nor the settings name one."""
+LONG = 2e-4
+"""Seconds of a stop rule beyond which letting others run costs nothing beside it."""
 
 
 class Method(Protocol):
@@ -46,63 +48,39 @@ def attempt_ceiling(by: Method | None, cap: int) -> Cost:
 class Session:
     """What a method sees of the world: one engine, one account, one place in the tree of draws."""
 
-    def __init__(
-        self,
-        engine: Engine,
-        ledger: Ledger,
-        desk: Desk,
-        *,
-        name: str = "main",
-        path: Path = (),
-        kind: AnswerKind = AnswerKind.auto,
-        sampling: Sampling | None = None,
-        behind: tuple[Segment, ...] = (),
-    ) -> None:
-        self.engine = engine
-        self.ledger = ledger
-        self.desk = desk
-        self.name = name
-        self.path = path
-        self.kind = kind
+    def __init__(self, place: Place) -> None:
+        self.place = place
         self.enough = False
         """Whether a stop rule ended a `sample` of this session early."""
-        self._behind, self._main = behind, engine
-        sampling = sampling or Sampling()
-        if Capability.logprobs not in engine.capabilities.can:
-            sampling = replace(sampling, logprobs=None)
-        elif sampling.logprobs and Capability.top_logprobs not in engine.capabilities.can:
-            sampling = replace(sampling, logprobs=0)
-        self._defaults = sampling if sampling.max_tokens else replace(sampling, max_tokens=DEFAULT_MAX_TOKENS)
-        self._turns: dict[tuple[str, str, str, Path], int] = {}
 
     @property
     def capabilities(self) -> Capabilities:
         """What the engine can do."""
-        return self.engine.capabilities
-
-    @property
-    def model(self) -> str:
-        """The name of the model, as segments bear it."""
-        return self.capabilities.name or self.capabilities.model
+        return self.place.capabilities
 
     @property
     def think(self) -> ThinkFormat:
         """How the model marks its thinking; a plain fallback for models that do not."""
-        return self.capabilities.think or PLAIN
+        return self.place.think
+
+    @property
+    def kind(self) -> AnswerKind:
+        """How answers are found."""
+        return self.place.kind
 
     @property
     def cap(self) -> int:
         """Tokens that one call may generate unless the method says otherwise."""
-        return self._defaults.max_tokens or DEFAULT_MAX_TOKENS
+        return self.place.cap
 
     @property
     def exhausted(self) -> bool:
         """Whether nothing more can be drawn; the only thing an open loop has to ask."""
-        return self.ledger.exhausted
+        return self.place.ledger.exhausted
 
     def warn(self, message: str) -> None:
         """Say something that the reader of the result must know; the same words are kept once."""
-        self.desk.warn(message)
+        self.place.run.warn(message)
 
     async def sample(
         self,
@@ -112,14 +90,9 @@ class Session:
         by: Method | Sequence[Method] | None = None,
         until: Callable[[Trace], bool] | None = None,
         enough: Callable[[Sequence[Trace]], bool] | None = None,
-        quorum: float | None = None,
-        grace: float = 0.5,
-        conclude: int = 0,
         **sampling: object,
     ) -> list[Trace]:
         """Draw up to n traces of one prompt; they come back in draw order.
-
-        What `quorum` leaves behind and what `conclude` still finds is up to the clock: such a run is not repeatable.
 
         Args:
             what: the problem, or bare messages.
@@ -130,38 +103,22 @@ class Session:
                 (`finish=aborted`).
             enough: a stop rule, shown the first 1, 2, … traces in draw order, so that finishing order cannot change
                 where it fires. Draws that it makes unnecessary are cancelled and charged, and do not come back.
-            quorum: share of the n draws after which stragglers are waited for no longer than `grace` says; then they
-                are cancelled, charged and do not come back. `None` waits for all.
-            grace: time that stragglers have, as a multiple of what the quorum took.
-            conclude: tokens in which draws that were cancelled give their answer instead of being lost: their thinking
-                is closed as one that was cut short, and they come back behind the others. 0 lets them go. Not for
-                draws through a method.
             **sampling: fields of `Sampling`.
         """
         early: dict[int, Trace] = {}
         first: list[Trace] = []
-        late: list[Trace] = []
         fired = False
         if enough is not None and hasattr(enough, "within"):
             enough = enough.within(n)
-        attempts = self._attempts(what, n, by, until, sampling, late=late if conclude else None)
-        if quorum is not None:
-            attempts = punctual(self, attempts, quorum * n, grace)
-        async with aclosing(attempts):
+        async with aclosing(self._attempts(what, n, by, until, sampling)) as attempts:
             async for index, trace in attempts:
                 early[index] = trace
                 while len(first) in early and not fired:
                     first = await self._agreed(first, early.pop(len(first)))
-                    fired = enough is not None and len(first) < n and await satisfied(enough, first)
+                    fired = enough is not None and len(first) < n and await _fires(enough, first)
                 if fired:
+                    self.enough = True
                     break
-        beyond = [trace for _, trace in sorted(early.items())]
-        if fired:
-            self.enough = True
-            late, beyond = [*late, *beyond], []
-        # Draws stand beyond a gap only where a quorum left stragglers behind; they arrived and count.
-        for trace in (*beyond, *await told_to_conclude(self, late, {**sampling, "max_tokens": conclude})):
-            first = await self._agreed(first, trace)
         return first
 
     async def arrivals(
@@ -199,8 +156,8 @@ class Session:
         opened = [t.inject(inject) for t in traces]
         starts = [replace(t, path=path, finish=Finish.open) for t in opened for path in self._forks(t, n)]
         results = [replace(s, finish=Finish.budget) for s in starts]
-        work = Work(session=self, starts=starts, sampling=self._with(sampling), until=until, final=final)
-        async with aclosing(drawn(work)) as extended:
+        calls = Calls(place=self.place, starts=starts, sampling=self._with(sampling), until=until, final=final)
+        async with aclosing(make_calls(calls)) as extended:
             async for index, trace in extended:
                 results[index] = trace
         agreed: list[Trace] = []
@@ -218,14 +175,15 @@ class Session:
         What is said here is about answers and is none: it does not free what is kept back for a closing question.
         """
         starts = [self.open((Message("user", render(template, **fields)),)) for fields in asked]
-        work = Work(session=self, starts=starts, sampling=self._with(sampling), final=False)
-        async with aclosing(drawn(work)) as replies:
+        calls = Calls(place=self.place, starts=starts, sampling=self._with(sampling), final=False)
+        async with aclosing(make_calls(calls)) as replies:
             arrived = {index: trace async for index, trace in replies}
         return [trace for _, trace in sorted(arrived.items())]
 
     def seed(self, problem: Problem, purpose: str) -> int:
         """A seed for what a method itself leaves to chance; it follows from the run's seed, as that of a draw does."""
-        return seed_of(self.desk.seed, self.name, self.desk.name_of(problem.messages), purpose, self.path)
+        run = self.place.run
+        return seed_of(run.seed, self.place.role, run.name_of(problem.messages), purpose, self.place.path)
 
     async def likelihood(self, prompt: Problem | Trace, continuation: str) -> Logprobs | None:
         """Teacher-forced log-probabilities of a given text after a prompt or a trace; `None` when the budget is spent.
@@ -235,9 +193,9 @@ class Session:
         """
         self.require(frozenset({Capability.likelihood}))
         start = prompt if isinstance(prompt, Trace) else self._start(prompt)
-        sampling = replace(self._defaults, max_tokens=0, logprobs=self._defaults.logprobs or 0)
-        work = Work(session=self, starts=[start], sampling=sampling, continuation=continuation)
-        async with aclosing(drawn(work)) as scored:
+        sampling = replace(self.place.sampling, max_tokens=0, logprobs=self.place.sampling.logprobs or 0)
+        calls = Calls(place=self.place, starts=[start], sampling=sampling, continuation=continuation)
+        async with aclosing(make_calls(calls)) as scored:
             found = [trace async for _, trace in scored]
         if found and found[0].finish is Finish.error:
             self.warn(f"the likelihood of a text is not known: {found[0].error or 'the engine gave no reason'}")
@@ -261,14 +219,14 @@ class Session:
         """
         self.require(frozenset({Capability.rewards}))
         judged = [(i, t) for i, t in enumerate(traces) if t.text]
-        work = Work(
-            session=self,
+        calls = Calls(
+            place=self.place,
             starts=[Trace(prompt=t.prompt, path=t.path) for _, t in judged],
-            sampling=replace(self._defaults, max_tokens=0, logprobs=None),
+            sampling=replace(self.place.sampling, max_tokens=0, logprobs=None),
             steps=[tuple(split(t.text)) for _, t in judged],
         )
         found: list[tuple[float, ...] | None] = [None] * len(traces)
-        async with aclosing(drawn(work)) as rewarded:
+        async with aclosing(make_calls(calls)) as rewarded:
             async for index, trace in rewarded:
                 found[judged[index][0]] = trace.scores[-1].steps if trace.scores else None
                 if trace.finish is Finish.error:
@@ -280,35 +238,35 @@ class Session:
 
         Where nobody was named for it, and for `main`, that is the main engine of the run, whoever asks.
         """
-        return self._copy(engine=self.desk.roles.get(name, self._main), name=name)
+        return Session(replace(self.place, engine=self.place.engine_of(name), role=name))
 
     @asynccontextmanager
     async def child(self, budget: Budget) -> AsyncIterator[Session]:
         """A session with a nested budget, reserved here while it lives and charged here when it ends."""
-        left = self.ledger.left
+        left = self.place.ledger.left
         wanted = {name: limit for name, limit in budget.limits().items() if name != "seconds"}
-        grant = await self.ledger.admit(replace(left, **wanted).clip(left))
+        grant = await self.place.ledger.admit(replace(left, **wanted).clip(left))
         reserved = grant.each if grant else Cost()
-        nested = self.nested(self.ledger.child(reserved, budget), self.path)
+        account = self.place.ledger.child(reserved, budget)
         try:
-            with self.ledger.aside() if grant else nullcontext():
-                yield nested
+            with self.place.ledger.aside() if grant else nullcontext():
+                yield Session(replace(self.place, ledger=account))
         finally:
             if grant:
-                self.ledger.settle(reserved, nested.ledger.spent)
+                self.place.ledger.settle(reserved, account.spent)
 
     def continuing(self, text: str) -> Session:
         """The same session, but every attempt at a problem goes on from a beginning that somebody else wrote."""
-        return self._copy(behind=Trace(prompt=()).inject(text).segments)
+        return Session(replace(self.place, before=Trace(prompt=()).inject(text).segments))
 
     def closed(self, trace: Trace) -> Trace:
         """A trace at the point where its answer follows: thinking that is not over is cut short."""
         answering = self.think.close.strip() in trace.text
         return trace if answering else trace.inject(self.think.cut_short(trace.text))
 
-    def nested(self, ledger: Ledger, path: Path) -> Session:
-        """The same engine on another account, at another place in the tree of draws."""
-        return self._copy(ledger=ledger, path=path)
+    def branch(self, number: int) -> Session:
+        """The same session, one level down in the tree of draws: equal questions there are other draws."""
+        return Session(replace(self.place, path=(*self.place.path, number)))
 
     def require(self, needs: frozenset[Capability]) -> None:
         """Refuse, before anything is spent, what the engine cannot do.
@@ -317,14 +275,15 @@ class Session:
             CapabilityError: naming what is missing.
         """
         missing = ", ".join(f"`{need}`" for need in sorted(needs - self.capabilities.can))
-        if missing and self.name != "main":
+        role, model = self.place.role, self.place.model
+        if missing and role != "main":
             raise CapabilityError(
-                f"the role `{self.name}` needs {missing}, which the model `{self.model}` does not offer: give that "
-                f"role a model that does, as in `--model …,{self.name}=…`"
+                f"the role `{role}` needs {missing}, which the model `{model}` does not offer: give that role a model "
+                f"that does, as in `--model …,{role}=…`"
             )
         if missing:
             raise CapabilityError(
-                f"the model `{self.model}` does not offer {missing}, which this method needs: choose another method, "
+                f"the model `{model}` does not offer {missing}, which this method needs: choose another method, "
                 "scorer or model"
             )
 
@@ -335,65 +294,57 @@ class Session:
         by: Method | Sequence[Method] | None,
         until: Callable[[Trace], bool] | None,
         sampling: dict[str, object],
-        *,
-        late: list[Trace] | None = None,
     ) -> AsyncGenerator[tuple[int, Trace], None]:
         start = self._start(what)
-        first = self._next(start, n)
-        paths = [(*self.path, first + j) for j in range(n)]
+        first = self.place.run.number(self.place.role, start, n)
+        paths = [(*self.place.path, first + j) for j in range(n)]
         if by is None:
             starts = [Trace(prompt=start.prompt, segments=start.segments, path=path) for path in paths]
-            return drawn(Work(session=self, starts=starts, sampling=self._with(sampling), until=until, late=late))
+            return make_calls(Calls(place=self.place, starts=starts, sampling=self._with(sampling), until=until))
         problem = what if isinstance(what, Problem) else Problem(messages=start.prompt, answer_kind=self.kind)
-        through = self._copy(sampling=self._with(sampling))
-        return solved(through, problem, by if isinstance(by, Sequence) else (by,), paths)
+        place = replace(self.place, sampling=self._with(sampling))
+        methods = by if isinstance(by, Sequence) else (by,)
+        return draw_through(place, problem, methods, paths, lambda method, at: method.solve(problem, Session(at)))
 
     def open(self, what: Problem | Sequence[Message]) -> Trace:
         """An empty trace of the problem, to be extended; no call is made."""
         start = self._start(what)
-        return replace(start, path=(*self.path, self._next(start, 1)))
+        return replace(start, path=(*self.place.path, self.place.run.number(self.place.role, start, 1)))
 
     def _start(self, what: Problem | Sequence[Message]) -> Trace:
         if isinstance(what, Problem):
-            self.desk.offer(what)
-            return Trace(prompt=what.messages, segments=self._behind, path=self.path)
-        return Trace(prompt=tuple(what), path=self.path)
-
-    def _next(self, trace: Trace, n: int) -> int:
-        """Number of the next draw from this very place: asking twice for the same thing gives other draws."""
-        place = (self.name, self.desk.name_of(trace.prompt), text_name(trace.segments), trace.path)
-        turn = self._turns.get(place, 0)
-        self._turns[place] = turn + n
-        return turn
+            self.place.run.offer(what)
+            return Trace(prompt=what.messages, segments=self.place.before, path=self.place.path)
+        return Trace(prompt=tuple(what), path=self.place.path)
 
     def _forks(self, trace: Trace, n: int) -> list[Path]:
         """Paths of n continuations; the first and only one keeps the path of what it continues."""
-        turn = self._next(trace, n)
+        turn = self.place.run.number(self.place.role, trace, n)
         if n == 1 and turn == 0:
             return [trace.path]
         return [(*trace.path, turn + j) for j in range(n)]
 
     def _with(self, sampling: dict[str, object]) -> Sampling:
         given = {name: value for name, value in sampling.items() if value is not None}
-        return replace(self._defaults, **given) if given else self._defaults  # type: ignore[arg-type]
+        return replace(self.place.sampling, **given) if given else self.place.sampling  # type: ignore[arg-type]
 
     async def _agreed(self, traces: list[Trace], new: Trace) -> list[Trace]:
         """The traces and one more, every answer under the label of its equivalence class."""
         traces.append(new)
         if new.answer is None:
             return traces
-        classes = self.desk.classes
+        classes = self.place.run.classes
         if classes.settled([new.answer], self.kind):
-            traces[-1] = self.desk.relabelled(new)
+            traces[-1] = self.place.run.relabelled(new)
             return traces
         await classes.add([new.answer], self.kind)
-        return [self.desk.relabelled(t) for t in traces]
+        return [self.place.run.relabelled(t) for t in traces]
 
-    def _copy(self, **changes: object) -> Session:
-        same = {"name": self.name, "path": self.path, "kind": self.kind, "sampling": self._defaults}
-        parts = {**same, "behind": self._behind, **changes}
-        engine = cast(Engine, parts.pop("engine", self.engine))
-        ledger = cast(Ledger, parts.pop("ledger", self.ledger))
-        copy = Session(engine, ledger, self.desk, **parts)  # type: ignore[arg-type]
-        copy._turns, copy._main = self._turns, self._main
-        return copy
+
+async def _fires(enough: Callable[[Sequence[Trace]], bool], traces: Sequence[Trace]) -> bool:
+    """Ask a stop rule about some traces. One that is slow lets others run between two draws."""
+    began = time.perf_counter()
+    fired = enough(traces)
+    if time.perf_counter() - began > LONG:
+        await asyncio.sleep(0)
+    return fired

@@ -3,20 +3,19 @@
 import pytest
 
 from thinkscale.budget import Budget, Cost, Ledger
-from thinkscale.desk import Desk
 from thinkscale.engines.scripted import Line, Scripted
 from thinkscale.errors import SettingsError
 from thinkscale.methods.best_of_n import BestOfN
 from thinkscale.methods.single import Single
-from thinkscale.session import Session
+from thinkscale.session import Place, Run, Session
 from thinkscale.types import Problem, Sampling
 
 PROBLEM = Problem.of("2 + 2?")
 
 
-def session(engine, budget=None, *, closing=False, path=(), **desk):
+def session(engine, budget=None, *, closing=False, path=(), **run):
     ledger = Ledger(budget or Budget(), closing=closing)
-    return Session(engine, ledger, Desk(**desk), sampling=Sampling(max_tokens=10), path=path)
+    return Session(Place(engine=engine, ledger=ledger, run=Run(**run), sampling=Sampling(max_tokens=10), path=path))
 
 
 def pairs(*words):
@@ -52,9 +51,9 @@ async def test_the_same_question_asked_twice_is_another_draw():
 
 async def test_what_is_said_about_answers_frees_no_closing_reserve():
     llm = session(Scripted(lambda _: "The answer is 4"), Budget(calls=10, tokens=100), closing=True)
-    before = llm.ledger.left
+    before = llm.place.ledger.left
     await llm.ask_each("same_meaning", pairs("x"))
-    assert llm.ledger.left == before - Cost(tokens=4, calls=1)
+    assert llm.place.ledger.left == before - Cost(tokens=4, calls=1)
 
 
 async def test_a_field_that_is_missing_is_named():
@@ -63,8 +62,8 @@ async def test_a_field_that_is_missing_is_named():
 
 
 def test_what_a_method_leaves_to_chance_follows_from_run_problem_place_and_purpose():
-    def seed(purpose="order", problem=PROBLEM, path=(), **desk):
-        return session(Scripted([]), path=path, **desk).seed(problem, purpose)
+    def seed(purpose="order", problem=PROBLEM, path=(), **run):
+        return session(Scripted([]), path=path, **run).seed(problem, purpose)
 
     assert seed() == seed()
     others = [seed("colour"), seed(problem=Problem.of("?")), seed(path=(1,)), seed(seed=1)]
@@ -78,4 +77,4 @@ async def test_attempts_through_several_methods_take_turns_each_within_its_own_c
     assert [len(t.path) for t in traces] == [2] * 4
     assert [t.path[0] for t in traces] == [0, 1, 2, 3]
     assert [c.sampling.temperature for c in engine.cues].count(0.0) == 2
-    assert llm.ledger.spent.output_tokens == engine.spent.output_tokens <= 40
+    assert llm.place.ledger.spent.output_tokens == engine.spent.output_tokens <= 40

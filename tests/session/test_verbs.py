@@ -8,9 +8,8 @@ from itertools import count
 import pytest
 
 from clocks import on_a_clock_of_its_own
+from thinkscale.api import solve
 from thinkscale.budget import Budget, Ledger
-from thinkscale.desk import Desk
-from thinkscale.door import solve
 from thinkscale.engines.protocol import Capability, Chunk, Price
 from thinkscale.engines.scripted import EVERYTHING, Line, Scripted
 from thinkscale.engines.tabular import Tabular
@@ -19,7 +18,7 @@ from thinkscale.methods.budget_forcing import BudgetForcing
 from thinkscale.methods.self_consistency import SelfConsistency
 from thinkscale.methods.semantic_consistency import SemanticConsistency
 from thinkscale.methods.single import Single
-from thinkscale.session import Session
+from thinkscale.session import Place, Run, Session
 from thinkscale.stopping.ahead_by_k import AheadByK
 from thinkscale.stopping.fixed import Fixed
 from thinkscale.store import Store
@@ -29,9 +28,9 @@ PROBLEM = Problem.of("2 + 2?")
 WORDS = " ".join(f"w{i}" for i in range(40))
 
 
-def session(engine, budget=None, *, max_tokens=50, closing=False, **desk):
+def session(engine, budget=None, *, max_tokens=50, closing=False, **run):
     ledger = Ledger(budget or Budget(), closing=closing)
-    return Session(engine, ledger, Desk(**desk), sampling=Sampling(max_tokens=max_tokens))
+    return Session(Place(engine=engine, ledger=ledger, run=Run(**run), sampling=Sampling(max_tokens=max_tokens)))
 
 
 def by_path(cue):
@@ -47,7 +46,7 @@ async def test_draws_that_run_at_once_can_never_all_pass_one_check(concurrency):
     engine = Scripted(lambda _: Line(says=WORDS, pace=0.0))
     llm = session(engine, Budget(tokens=100), concurrency=concurrency)
     await asyncio.gather(*(llm.sample(PROBLEM, 5) for _ in range(4)))
-    assert engine.spent.output_tokens == llm.ledger.spent.output_tokens <= 100
+    assert engine.spent.output_tokens == llm.place.ledger.spent.output_tokens <= 100
 
 
 async def test_many_sessions_on_one_account_share_its_calls():
@@ -62,7 +61,10 @@ async def test_what_was_reserved_for_a_draw_that_nobody_waits_for_any_more_is_gi
     for tokens in (9, 20, 60, 120):
         llm = session(Scripted(lambda _: Line(says="The answer is 4", pace=0.0)), Budget(tokens=tokens))
         await llm.sample(PROBLEM, 6, by=by, enough=AheadByK(k=2))
-        assert (llm.ledger.in_flight, llm.ledger.left.tokens) == (0, tokens - llm.ledger.spent.output_tokens)
+        assert (llm.place.ledger.in_flight, llm.place.ledger.left.tokens) == (
+            0,
+            tokens - llm.place.ledger.spent.output_tokens,
+        )
 
 
 # Rule 2: a budget is a stop signal, not an exception.
@@ -130,26 +132,26 @@ async def test_a_budget_of_seconds_stops_a_slow_engine_and_keeps_what_it_said():
 @on_a_clock_of_its_own
 async def test_a_run_that_is_cancelled_ends_at_once_with_the_best_it_has(method, budget):
     engine = Scripted(lambda cue: Line(says="The answer is 4" if cue.number < 2 else WORDS, pace=0.005))
-    desk = Desk(observe=lambda event: ended.set() if event.trace and event.trace.answer else None)
+    run = Run(observe=lambda event: ended.set() if event.trace and event.trace.answer else None)
     ended = asyncio.Event()
-    running = asyncio.create_task(solve(PROBLEM, method, engine, budget=budget, desk=desk))
+    running = asyncio.create_task(solve(PROBLEM, method, engine, budget=budget, run=run))
     await ended.wait()
     cancelled = time.monotonic()
-    desk.cancel()
+    run.cancel()
     outcome = await running
     assert time.monotonic() - cancelled < 0.1
     assert (outcome.answer, outcome.stopped) == ("4", Stopped.cancelled)
     assert outcome.usage.output_tokens == engine.spent.output_tokens
-    assert not desk.landings
+    assert not run.landings
 
 
 @on_a_clock_of_its_own
 async def test_a_run_that_is_cancelled_before_its_first_answer_asks_no_closing_question():
     engine = Scripted(lambda _: Line(says=WORDS, pace=0.005))
-    desk, budget, cap = Desk(), Budget(tokens=200), Sampling(max_tokens=50)
-    running = asyncio.create_task(solve(PROBLEM, SelfConsistency(n=3), engine, budget=budget, desk=desk, sampling=cap))
+    run, budget, cap = Run(), Budget(tokens=200), Sampling(max_tokens=50)
+    running = asyncio.create_task(solve(PROBLEM, SelfConsistency(n=3), engine, budget=budget, run=run, sampling=cap))
     await asyncio.sleep(0.03)
-    desk.cancel()
+    run.cancel()
     outcome = await running
     assert (outcome.answer, outcome.stopped, len(engine.cues)) == (None, Stopped.cancelled, 3)
     assert {trace.finish for trace in outcome.traces} == {Finish.budget}
@@ -168,7 +170,7 @@ async def test_continuing_a_long_text_is_priced_at_its_length():
     llm = session(engine, Budget(usd=0.0085))
     long, short = await llm.sample(PROBLEM, 2)
     await llm.extend([short, long])
-    assert llm.ledger.spent.usd <= 0.0085
+    assert llm.place.ledger.spent.usd <= 0.0085
 
 
 async def test_nested_attempts_on_a_priced_engine_stay_within_the_money():
@@ -185,9 +187,9 @@ async def test_nested_attempts_have_the_money_for_a_judge_that_is_dearer_than_th
     model = Scripted(lambda _: f"a b The answer is {next(said) % 8}", price=Price(input=0.01, output=0.01))
     judge = Scripted(lambda _: "no", price=Price(input=10.0, output=100.0))
     nested = SelfConsistency(n=2, by=SemanticConsistency(n=4), stop=Fixed())
-    desks = [Desk(roles={"judge": judge}) for _ in range(2)]
-    alone = await solve(PROBLEM, nested, model, budget=Budget(), desk=desks[0])
-    within = await solve(PROBLEM, nested, model, budget=Budget(usd=50.0), desk=desks[1])
+    desks = [Run(roles={"judge": judge}) for _ in range(2)]
+    alone = await solve(PROBLEM, nested, model, budget=Budget(), run=desks[0])
+    within = await solve(PROBLEM, nested, model, budget=Budget(usd=50.0), run=desks[1])
     assert within.usage.usd == pytest.approx(alone.usage.usd)
     assert alone.usage.usd > 0.0001
 
@@ -197,7 +199,7 @@ async def test_an_open_loop_ends_when_the_money_is_gone():
     async with asyncio.timeout(60):
         while not llm.exhausted:
             await llm.sample(PROBLEM)
-    assert llm.ledger.spent.usd <= 0.01
+    assert llm.place.ledger.spent.usd <= 0.01
 
 
 # Rule 3: seeds derive from identity.
@@ -266,7 +268,7 @@ async def test_one_failure_never_loses_the_other_draws():
         return Line(fails=EngineError("gone")) if cue.number == 2 else Line(says="The answer is 4")
 
     outcome = await solve(
-        PROBLEM, SelfConsistency(n=5, stop=Fixed()), Scripted(script), budget=Budget(), desk=Desk(concurrency=1)
+        PROBLEM, SelfConsistency(n=5, stop=Fixed()), Scripted(script), budget=Budget(), run=Run(concurrency=1)
     )
     assert [t.finish for t in outcome.traces].count(Finish.error) == 1
     assert (outcome.answer, outcome.votes[0].count, outcome.confidence) == ("4", 4, 0.8)
@@ -293,8 +295,8 @@ async def test_draws_that_break_off_half_way_are_asked_for_again_and_what_was_lo
     llm = session(engine)
     traces = await llm.sample(PROBLEM, 3)
     assert [t.text for t in traces] == [WORDS] * 3
-    assert llm.ledger.spent.output_tokens == 5 + sum(t.tokens for t in traces)
-    assert llm.ledger.spent.calls == 3
+    assert llm.place.ledger.spent.output_tokens == 5 + sum(t.tokens for t in traces)
+    assert llm.place.ledger.spent.calls == 3
     assert {cue.sampling.max_tokens for cue in engine.cues[3:]} == {llm.cap - 2}
 
 
@@ -304,7 +306,7 @@ async def test_a_draw_that_lost_half_of_its_cap_is_kept_as_it_is():
     llm = session(engine)
     traces = await llm.sample(PROBLEM, 3, max_tokens=6)
     assert [t.finish for t in traces] == [Finish.error] * 3
-    assert llm.ledger.spent.output_tokens <= 18
+    assert llm.place.ledger.spent.output_tokens <= 18
     assert all(t.error == "connection reset" for t in traces)
 
 
@@ -355,7 +357,7 @@ async def test_a_reply_that_ends_too_soon_is_not_spliced_into_the_next():
     llm = session(Forgetful(lambda _: Line(says="a b c", pace=0.0)))
     [trace] = await llm.sample(PROBLEM)
     assert (trace.text, trace.finish, trace.tokens) == ("a b c", Finish.eos, 3)
-    assert llm.ledger.spent.output_tokens == 6
+    assert llm.place.ledger.spent.output_tokens == 6
 
 
 async def test_a_broken_expectation_ends_the_run_as_itself():
@@ -384,7 +386,7 @@ async def test_continuing_without_prefill_falls_back_to_a_new_turn_and_says_so()
     [longer] = await llm.extend(await llm.sample(PROBLEM), inject=" Wait")
     assert longer.text == "half Wait and on"
     assert (engine.cues[1].prefix, engine.cues[1].prompt) == ("", "Continue exactly where you stopped.")
-    assert "new user turn" in next(iter(llm.desk.warnings))
+    assert "new user turn" in next(iter(llm.place.run.warnings))
 
 
 # Rule 6: cancellation reaches the socket.
@@ -411,9 +413,9 @@ async def test_leaving_a_loop_over_arrivals_cancels_the_rest():
         async for trace in arrivals:
             assert trace.text == "a"
             break
-    assert llm.ledger.in_flight == 0
-    assert [t.finish for t in llm.desk.surplus] == [Finish.aborted] * 3
-    assert llm.ledger.spent.output_tokens == engine.spent.output_tokens < 100
+    assert llm.place.ledger.in_flight == 0
+    assert [t.finish for t in llm.place.run.surplus] == [Finish.aborted] * 3
+    assert llm.place.ledger.spent.output_tokens == engine.spent.output_tokens < 100
 
 
 @pytest.mark.parametrize("by", [None, Single()], ids=repr)
@@ -427,11 +429,11 @@ async def test_cancelling_a_run_from_outside_settles_the_account_and_stops_the_e
     with pytest.raises(asyncio.CancelledError):
         await running
     spent = engine.spent.output_tokens
-    assert (llm.ledger.in_flight, llm.ledger.spent.output_tokens) == (0, spent)
+    assert (llm.place.ledger.in_flight, llm.place.ledger.spent.output_tokens) == (0, spent)
     assert 0 < spent < 600
     await asyncio.sleep(0.02)
     assert engine.spent.output_tokens == spent
-    assert llm.ledger._reserved.tokens == 0
+    assert llm.place.ledger._reserved.tokens == 0
 
 
 async def test_a_stop_rule_that_takes_its_time_leaves_some_to_others():
@@ -461,7 +463,7 @@ async def test_a_draw_is_cut_short_when_the_method_has_seen_enough_of_it():
     traces = await llm.sample(PROBLEM, 2, until=lambda t: t.tokens >= 5)
     assert [t.finish for t in traces] == [Finish.aborted] * 2
     assert all(5 <= t.tokens < 40 for t in traces)
-    assert llm.ledger.spent.output_tokens == engine.spent.output_tokens
+    assert llm.place.ledger.spent.output_tokens == engine.spent.output_tokens
     [longer] = await llm.extend(traces[:1], until=lambda t: t.tokens >= 20)
     assert 20 <= longer.tokens < 60
 
@@ -481,10 +483,10 @@ async def test_a_draw_once_paid_for_is_never_paid_for_again():
     first = await session(engine, memory=store).sample(PROBLEM, 4)
     replayed = session(engine, memory=store)
     assert await replayed.sample(PROBLEM, 6) == [*first, *(await session(engine).sample(PROBLEM, 6))[4:]]
-    assert replayed.desk.replayed == 4
+    assert replayed.place.run.replayed == 4
     cold = session(engine, memory=store, seed=1)
     await cold.sample(PROBLEM, 4)
-    assert cold.desk.replayed == 0
+    assert cold.place.run.replayed == 0
 
 
 async def test_failures_and_cancelled_draws_are_not_remembered():
@@ -509,7 +511,7 @@ async def test_a_continuation_adds_nothing_that_was_not_written():
     assert [(s.text, s.origin, s.tokens) for s in longer.segments] == [
         ("a b", Origin.sampled, 2), (" c", Origin.injected, 0), (" d", Origin.sampled, 1),
     ]  # fmt: skip
-    assert llm.ledger.spent.output_tokens == 3
+    assert llm.place.ledger.spent.output_tokens == 3
 
 
 # The verbs.
@@ -550,7 +552,7 @@ async def test_the_likelihood_of_a_text_generates_nothing():
     [trace] = await llm.sample(PROBLEM, max_tokens=1)
     assert [round(x, 6) for x in (await llm.likelihood(trace, " 5")).chosen] == [-1.203973]
     assert (await llm.likelihood(PROBLEM, "")).chosen == ()
-    assert llm.ledger.spent.output_tokens == 1
+    assert llm.place.ledger.spent.output_tokens == 1
     assert await session(Tabular(), Budget(calls=0)).likelihood(PROBLEM, "x") is None
 
 
@@ -561,7 +563,7 @@ async def test_a_role_is_another_engine_on_the_same_account():
     assert [t.text for t in await llm.role("judge").sample(PROBLEM)] == ["7 out of 10"]
     assert llm.exhausted
     assert await llm.role("judge").sample(PROBLEM) == []
-    assert llm.role("nobody").engine is llm.engine
+    assert llm.role("nobody").place.engine is llm.place.engine
 
 
 async def test_a_nested_budget_is_charged_to_the_outer_one():
@@ -570,11 +572,11 @@ async def test_a_nested_budget_is_charged_to_the_outer_one():
     async with llm.child(Budget(tokens=50)) as inner:
         traces = await inner.sample(PROBLEM, 3)
         assert [t.tokens for t in traces] == [40, 10]
-        assert llm.ledger.left.tokens == 50
-    assert llm.ledger.spent.output_tokens == 50
-    assert (llm.ledger.left.tokens, llm.ledger.in_flight) == (50, 0)
+        assert llm.place.ledger.left.tokens == 50
+    assert llm.place.ledger.spent.output_tokens == 50
+    assert (llm.place.ledger.left.tokens, llm.place.ledger.in_flight) == (50, 0)
     async with llm.child(Budget(tokens=500)) as inner:
-        assert inner.ledger.left.tokens == 50
+        assert inner.place.ledger.left.tokens == 50
 
 
 async def test_attempts_through_a_method_each_have_an_account_and_share_the_whole():
@@ -582,8 +584,8 @@ async def test_attempts_through_a_method_each_have_an_account_and_share_the_whol
         engine = Scripted(lambda cue: " 7" * (3 + cue.seed % 20))
         llm = session(engine, Budget(tokens=tokens))
         traces = await llm.sample(PROBLEM, 4, by=BudgetForcing(waits=1, max_thinking=15))
-        assert engine.spent.output_tokens == llm.ledger.spent.output_tokens <= tokens
-        assert llm.ledger.in_flight == 0
+        assert engine.spent.output_tokens == llm.place.ledger.spent.output_tokens <= tokens
+        assert llm.place.ledger.in_flight == 0
         assert len({t.path for t in traces}) == len(traces)
 
 

@@ -5,14 +5,14 @@ from dataclasses import replace
 import pytest
 
 import thinkscale as ts
-from thinkscale.desk import Desk
-from thinkscale.door import solve
+from thinkscale.api import solve
 from thinkscale.engines.opening import engine_for
 from thinkscale.engines.protocol import ThinkFormat
 from thinkscale.engines.scripted import Line, Scripted
 from thinkscale.engines.tabular import Tabular
 from thinkscale.errors import BudgetError, CapabilityError, ModelError, SpecError
 from thinkscale.registry import parse
+from thinkscale.session import Run
 from thinkscale.types import Message
 
 QUESTION = "What is 2 + 2?"
@@ -212,7 +212,7 @@ async def test_a_run_that_is_over_leaves_nothing_to_the_garbage_collector(method
     async def once():
         seen = []
         await solve(ts.Problem.of(QUESTION), by, engine, budget=ts.Budget(seconds=60))
-        await solve(ts.Problem.of(QUESTION), by, engine, budget=ts.Budget(tokens=200), desk=Desk(observe=seen.append))
+        await solve(ts.Problem.of(QUESTION), by, engine, budget=ts.Budget(tokens=200), run=Run(observe=seen.append))
 
     await once()
     gc.collect()

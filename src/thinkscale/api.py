@@ -16,17 +16,17 @@ from typing import ParamSpec, TypeVar
 
 from thinkscale.answers import kind_of
 from thinkscale.budget import CLOSING_TOKENS, Budget, Ledger
-from thinkscale.desk import Desk, Event
 from thinkscale.engines.opening import engines_for
 from thinkscale.engines.protocol import Capability, Engine
 from thinkscale.errors import SettingsError
 from thinkscale.identity import digest, prompt_name
-from thinkscale.launch import roles_of
 from thinkscale.registry import components, parse, parts_of, remembered
 from thinkscale.selection.majority import Majority
-from thinkscale.session import Method, Session
+from thinkscale.session import Event, Method, Place, Run, Session
+from thinkscale.session.nested import roles_of
 from thinkscale.settings import Settings, load
-from thinkscale.store import Run, Store
+from thinkscale.store import Run as RunRow
+from thinkscale.store import Store
 from thinkscale.types import AnswerKind, Finish, Origin, Outcome, Problem, Sampling, Stopped, Trace
 
 _MAIN = frozenset({"main"})
@@ -93,7 +93,7 @@ async def aask(
     budget = budget if budget is not None else settings.budget
     model = model if model is not None else settings.model
     engine, named = engines_for(model, settings.base_url) if isinstance(model, str) else (model, {})
-    desk = Desk(
+    run = Run(
         seed=settings.seed if seed is None else seed,
         roles={**named, **(roles or {})},
         concurrency=settings.concurrency,
@@ -107,7 +107,7 @@ async def aask(
             parse(method, "method") if isinstance(method, str) else method,  # type: ignore[arg-type]
             engine,
             budget=Budget.parse(budget) if isinstance(budget, str) else budget,
-            desk=desk,
+            run=run,
             sampling=Sampling(max_tokens=settings.max_tokens),
             store=store,
         )
@@ -145,7 +145,7 @@ async def solve(
     engine: Engine,
     *,
     budget: Budget,
-    desk: Desk | None = None,
+    run: Run | None = None,
     sampling: Sampling | None = None,
     store: Store | None = None,
 ) -> Outcome:
@@ -155,23 +155,23 @@ async def solve(
         CapabilityError: the engine cannot do what the method needs; nothing was spent.
         SettingsError: the method draws from a role that no engine was given for; nothing was spent.
     """
-    desk = desk or Desk()
-    desk.problem = problem
+    run = run or Run()
+    run.problem = problem
     needs, role_needs = needs_of(method), role_needs_of(method)
     sampling = sampling or Sampling()
     if Capability.logprobs in needs.union(*role_needs.values()):
         sampling = replace(sampling, logprobs=max(sampling.logprobs or 0, top_logprobs_of(method)))
     lettered = problem.answer_kind is AnswerKind.auto and kind_of(problem.question) is AnswerKind.choice
     kind = AnswerKind.choice if lettered else problem.answer_kind
-    for each in {id(e): e for e in (engine, *desk.roles.values())}.values():
+    for each in {id(e): e for e in (engine, *run.roles.values())}.values():
         await each.open()
-    desk.account = ledger = Ledger(budget, closing=True)
-    session = Session(engine, ledger, desk, kind=kind, sampling=sampling)
+    run.account = ledger = Ledger(budget, closing=True)
+    session = Session(Place(engine=engine, ledger=ledger, run=run, kind=kind, sampling=sampling))
     require_able(method, session)
     run_id = ""
     if store:
-        page = _page(problem, method, engine, budget, desk=desk, sampling=sampling)
-        run_id, desk.memory, desk.journal = page.id, store, _Journal(store, page.id)
+        page = _page(problem, method, engine, budget, run=run, sampling=sampling)
+        run_id, run.memory, run.journal = page.id, store, _Journal(store, page.id)
         store.begin(page)
     try:
         outcome = await closed(problem, session, await method.solve(problem, session))
@@ -179,11 +179,11 @@ async def solve(
         if store:
             store.end(run_id, "interrupted")
         raise
-    outcome = replace(outcome, run=run_id, traces=(*outcome.traces, *desk.surplus), **_bill(outcome, session))  # type: ignore[arg-type]
+    outcome = replace(outcome, run=run_id, traces=(*outcome.traces, *run.surplus), **_bill(outcome, session))  # type: ignore[arg-type]
     if store:
         for place, trace in enumerate(outcome.traces):
             store.record(run_id, trace, "main", place)
-        store.end(run_id, "done", summary(outcome, method, engine, desk.seed, budget))
+        store.end(run_id, "done", summary(outcome, method, engine, run.seed, budget))
         if store.trouble:
             outcome = replace(outcome, run="", warnings=(*outcome.warnings, store.trouble))
     return outcome
@@ -197,18 +197,18 @@ def require_able(method: object, session: Session) -> None:
         SettingsError: nobody plays a role that the method draws from.
     """
     session.require(needs_of(method))
-    require_roles(method, session.desk)
+    require_roles(method, session.place.run)
     for role, needed in role_needs_of(method).items():
         session.role(role).require(needed)
 
 
-def require_roles(method: object, desk: Desk) -> None:
+def require_roles(method: object, run: Run) -> None:
     """Refuse, before anything is spent, to let the main model stand in for one that the method draws from by name.
 
     Raises:
         SettingsError: nobody plays one of the roles.
     """
-    missing = sorted(roles_of(method) - desk.roles.keys() - {"main"})
+    missing = sorted(roles_of(method) - run.roles.keys() - {"main"})
     if missing:
         named = ", ".join(f"`{role}`" for role in missing)
         raise SettingsError(
@@ -250,12 +250,12 @@ def _wanted(part: object, players: frozenset[str]) -> Iterator[tuple[str, frozen
 
 async def closed(problem: Problem, session: Session, outcome: Outcome) -> Outcome:
     """If the budget ended before any attempt had an answer, close the most advanced one and ask for it."""
-    if outcome.answer is not None or session.desk.cancelled or not _starved(session, outcome):
+    if outcome.answer is not None or session.place.run.cancelled or not _starved(session, outcome):
         return outcome
     alive = [t for t in outcome.traces if t.finish is not Finish.error]
     start = max(alive, key=lambda t: t.tokens, default=None) or session.open(problem)
-    session.ledger.refused = True  # the attempt that the budget cut may be gone once it is closed
-    session.ledger.release()
+    session.place.ledger.refused = True  # the attempt that the budget cut may be gone once it is closed
+    session.place.ledger.release()
     end = session.think.cut_short(start.text)
     # Two tokens at least: a model that ends its turn at once has answered nothing.
     [last] = await session.extend([start], inject=end, max_tokens=CLOSING_TOKENS, min_tokens=2, temperature=0.0)
@@ -294,24 +294,24 @@ def summary(outcome: Outcome, method: object, engine: Engine, seed: int, budget:
     }
 
 
-def _page(problem: Problem, method: object, engine: Engine, budget: Budget, *, desk: Desk, sampling: Sampling) -> Run:
+def _page(problem: Problem, method: object, engine: Engine, budget: Budget, *, run: Run, sampling: Sampling) -> RunRow:
     model = engine.capabilities.model
     question = prompt_name(problem.messages, problem.tools)
-    roles = [part for name, each in sorted(desk.roles.items()) for part in (name, each.capabilities.model)]
-    name = digest(question, problem.answer_kind, repr(method), model, desk.seed, str(budget), repr(sampling), *roles)
-    return Run(
+    roles = [part for name, each in sorted(run.roles.items()) for part in (name, each.capabilities.model)]
+    name = digest(question, problem.answer_kind, repr(method), model, run.seed, str(budget), repr(sampling), *roles)
+    return RunRow(
         id=name[:12],
         started=time.time(),
         method=repr(method),
         model=engine.capabilities.name or model,
-        seed=desk.seed,
+        seed=run.seed,
         budget=str(budget),
         problem=problem,
     )
 
 
 def _starved(session: Session, outcome: Outcome) -> bool:
-    return session.ledger.refused or any(t.finish is Finish.budget for t in outcome.traces)
+    return session.place.ledger.refused or any(t.finish is Finish.budget for t in outcome.traces)
 
 
 def _bill(outcome: Outcome, session: Session) -> dict[str, object]:
@@ -322,11 +322,11 @@ def _bill(outcome: Outcome, session: Session) -> dict[str, object]:
         )
     if outcome.traces and len(failed) == len(outcome.traces):
         stopped = Stopped.error
-    elif session.desk.cancelled:
+    elif session.place.run.cancelled:
         stopped = Stopped.cancelled
     elif _starved(session, outcome):
         stopped = Stopped.budget
     else:
         stopped = Stopped.enough if session.enough else Stopped.done
-    usage = replace(session.ledger.spent, seconds=time.monotonic() - session.ledger.started)
-    return {"stopped": stopped, "usage": usage, "warnings": tuple(session.desk.warnings)}
+    usage = replace(session.place.ledger.spent, seconds=time.monotonic() - session.place.ledger.started)
+    return {"stopped": stopped, "usage": usage, "warnings": tuple(session.place.run.warnings)}

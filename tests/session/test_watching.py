@@ -3,13 +3,12 @@
 import pytest
 
 from thinkscale.budget import Budget, Ledger
-from thinkscale.desk import Desk
 from thinkscale.engines.protocol import Capability, Chunk, ThinkFormat
 from thinkscale.engines.scripted import EVERYTHING, Line, Scripted
 from thinkscale.engines.tabular import Tabular
 from thinkscale.errors import EngineError
 from thinkscale.methods.self_consistency import SelfConsistency
-from thinkscale.session import Session
+from thinkscale.session import Place, Run, Session
 from thinkscale.store import Store
 from thinkscale.types import Finish, Message, Origin, Problem, Sampling
 
@@ -19,8 +18,12 @@ COUNTED = Line(says="a b c d e f", logprob=(-0.1, -0.2, -0.3, -0.4), pace=0.0)
 TAGS = ThinkFormat(close="</think>\n", answer_prefix="Answer:")
 
 
-def session(engine, *, logprobs=None, **desk):
-    return Session(engine, Ledger(Budget()), Desk(**desk), sampling=Sampling(max_tokens=20, logprobs=logprobs))
+def session(engine, *, logprobs=None, **run):
+    return Session(
+        Place(
+            engine=engine, ledger=Ledger(Budget()), run=Run(**run), sampling=Sampling(max_tokens=20, logprobs=logprobs)
+        )
+    )
 
 
 def copied(seen, stop_at=99):
@@ -73,7 +76,9 @@ async def test_they_cost_nothing_where_nobody_asks_for_them():
 async def test_a_long_draw_is_not_copied_at_every_token():
     shown = []
     engine = Scripted([Line(says="w " * 500, pace=0.0)])
-    llm = Session(engine, Ledger(Budget()), Desk(), sampling=Sampling(max_tokens=500, logprobs=0))
+    llm = Session(
+        Place(engine=engine, ledger=Ledger(Budget()), run=Run(), sampling=Sampling(max_tokens=500, logprobs=0))
+    )
     await llm.sample(PROBLEM, until=lambda trace: shown.append(trace.segments[-1].logprobs))
     assert len(shown) >= 500
     assert {id(signals) for signals in shown} == {id(shown[0])}
@@ -99,7 +104,7 @@ async def test_a_replayed_draw_that_was_cut_is_shown_whole_before_it_is_cut_agai
         llm = session(Scripted([COUNTED]), logprobs=0, memory=store)
         [trace] = await llm.sample(PROBLEM, until=copied(seen, 3))
     assert seen[-1] == (3, (-0.1, -0.2, -0.3))
-    assert (len(seen), llm.desk.replayed, trace.text) == (4, 1, "a b c")
+    assert (len(seen), llm.place.run.replayed, trace.text) == (4, 1, "a b c")
 
 
 async def test_what_an_engine_cannot_tell_is_not_asked_of_it():

@@ -1,11 +1,10 @@
 import pytest
 
 from thinkscale.budget import Budget, Ledger
-from thinkscale.desk import Desk
-from thinkscale.drive import End, drive, go, probe
 from thinkscale.engines.scripted import Line, Scripted
 from thinkscale.errors import EngineError
-from thinkscale.session import Session
+from thinkscale.policy import End, drive, go, probe
+from thinkscale.session import Place, Run, Session
 from thinkscale.types import Finish, Problem, Sampling
 
 PROBLEM = Problem.of("2 + 2?")
@@ -13,7 +12,7 @@ PROBLEM = Problem.of("2 + 2?")
 
 async def driven(policy, script, budget=None):
     engine = Scripted(script)
-    llm = Session(engine, Ledger(budget or Budget()), Desk(), sampling=Sampling(max_tokens=9))
+    llm = Session(Place(engine=engine, ledger=Ledger(budget or Budget()), run=Run(), sampling=Sampling(max_tokens=9)))
     start = llm.open(PROBLEM)
     return await drive(llm, start, policy(start), temperature=0.5), llm, engine
 
@@ -41,7 +40,7 @@ async def test_a_probe_is_charged_and_leaves_no_mark_on_the_trace():
     trace, llm, engine = await driven(policy, ["a b", " 7", " c"])
     assert trace.text == "a b on c"
     assert trace.tokens == 3
-    assert llm.ledger.spent.output_tokens == engine.spent.output_tokens == 4
+    assert llm.place.ledger.spent.output_tokens == engine.spent.output_tokens == 4
 
 
 async def test_probing_twice_gives_two_draws():
@@ -87,7 +86,7 @@ async def test_the_end_of_the_budget_ends_the_loop_and_closes_the_policy(tokens)
 
     trace, llm, _ = await driven(policy, lambda _: " x y", Budget(tokens=tokens))
     assert (trace.tokens, trace.finish, closed) == (tokens, Finish.budget, [True])
-    assert llm.ledger.spent.output_tokens == tokens
+    assert llm.place.ledger.spent.output_tokens == tokens
 
 
 async def test_a_probe_that_the_budget_cuts_short_leaves_the_trace_as_it_was():

@@ -1,0 +1,17 @@
+"""The session: the only way a method spends compute.
+
+`verbs.py` has what methods call. Beneath it, each file uses only those that follow:
+
+- `nested.py`: attempts that are drawn through other methods
+- `calls.py`: calls to an engine, admitted in draw order and made at once
+- `place.py`: engine, account, role and path of one session
+- `run.py`: what all sessions of a run share
+- `flight.py`: one request: replayed, asked for, retried
+- `landing.py`: places of an engine, results for one consumer
+"""
+
+from thinkscale.session.place import DEFAULT_MAX_TOKENS, Place
+from thinkscale.session.run import Event, Run
+from thinkscale.session.verbs import Method, Session, attempt_ceiling
+
+__all__ = ["DEFAULT_MAX_TOKENS", "Event", "Method", "Place", "Run", "Session", "attempt_ceiling"]

@@ -1,0 +1,90 @@
+"""Attempts that are drawn through other methods, each within an account reserved for it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import aclosing
+from dataclasses import replace
+from functools import partial
+from typing import Protocol, TypeVar
+
+from thinkscale.budget import Cost, Grant
+from thinkscale.engines.protocol import Request
+from thinkscale.registry import components, remembered
+from thinkscale.session.calls import give_back
+from thinkscale.session.landing import Landing
+from thinkscale.session.place import Place
+from thinkscale.types import Finish, Outcome, Path, Problem, Trace
+
+
+class Bounded(Protocol):
+    """Something whose cost is known beforehand, as a method's is."""
+
+    def ceiling(self, cap: int) -> Cost:
+        """The most that it can cost when a call may generate `cap` tokens."""
+        ...
+
+
+M = TypeVar("M", bound=Bounded)
+
+
+async def draw_through(
+    place: Place,
+    problem: Problem,
+    by: Sequence[M],
+    paths: Sequence[Path],
+    solve: Callable[[M, Place], Awaitable[Outcome]],
+) -> AsyncGenerator[tuple[int, Trace], None]:
+    """Draw one attempt per path through the methods in turn; yields `(index of the path, trace)`."""
+    landing: Landing[Trace] = Landing()
+    worst = [_ceiling(place, problem, method) for method in by]
+    undo = partial(give_back, place.ledger)
+    width = asyncio.Semaphore(place.run.concurrency or max(1, len(paths)))
+
+    async def attempt(index: int, path: Path, grant: Grant) -> None:
+        inner = replace(place, ledger=place.ledger.child(grant.each), path=path)
+        try:
+            outcome = await solve(by[index % len(by)], inner)
+            unmade = Trace(prompt=problem.messages, path=path, finish=Finish.budget)
+            place.ledger.refused |= inner.ledger.refused
+            landing.put(index, outcome.best or next(iter(outcome.traces), unmade))
+        finally:
+            place.ledger.settle(grant.each, inner.ledger.spent)
+            width.release()
+
+    async def launch() -> None:
+        async with asyncio.TaskGroup() as attempts:
+            for index, path in enumerate(paths):
+                if not await landing.unless_over(width.acquire()):
+                    break
+                grant = await landing.unless_over(place.ledger.admit(worst[index % len(by)]), undo)
+                if grant is None:
+                    width.release()
+                    break
+                attempts.create_task(attempt(index, path, grant))
+
+    try:
+        async with aclosing(landing.of(launch(), patience=0)) as landed:
+            async for index, trace in landed:
+                yield index, trace
+    finally:
+        for trace in landing.surplus:
+            place.run.drop(trace, place.role)
+
+
+@remembered
+def roles_of(method: object) -> frozenset[str]:
+    """The roles that a method and everything nested in it draw from, and which somebody has to play."""
+    return frozenset().union(*(getattr(part, "roles", frozenset()) for part in components(method)))
+
+
+def _ceiling(place: Place, problem: Problem, by: Bounded) -> Cost:
+    """The ceiling of a method at its dearest model: every call may read the prompt and all that was written before."""
+    ceiling, usd = by.ceiling(place.cap), 0.0
+    asked = {name for part in components(by) for name in getattr(part, "role_needs", ())}
+    for engine in (place.engine, *(place.engine_of(name) for name in sorted(asked | roles_of(by)))):
+        if price := engine.capabilities.price:
+            read = engine.count(Request(messages=problem.messages)) + ceiling.tokens
+            usd = max(usd, (ceiling.calls * read * price.input + ceiling.tokens * price.output) / 1e6)
+    return replace(ceiling, usd=usd) if usd else ceiling
