@@ -342,6 +342,8 @@ class Outcome:
     warnings: tuple[str, ...] = ()
     run: str = ""
     """Name under which the store keeps the run; empty when it was not recorded."""
+    needed: int | None = None
+    """Tokens that the stop rule needed, as against those that were paid for; `None` where no rule was asked."""
 
     @classmethod
     def of(cls, ranking: Ranking, traces: Sequence[Trace]) -> Outcome:

@@ -326,7 +326,14 @@ def test_bench_compares_methods_and_keeps_the_attempts_as_a_pool(cli, tmp_path):
     assert "pool `sums/tabular`" in err
     code, out, _ = cli("bench", *options)
     assert code == 0
-    assert "baseline" in out
+    assert "− self-consistency(n=8, stop=fixed)" in out
+    assert [(p["method"], p["against"]) for p in told["pairs"]] == [
+        ("single", "self-consistency(n=8, stop=fixed)"),
+        ("self-consistency(n=8)", "self-consistency(n=8, stop=fixed)"),
+        ("self-consistency(n=8)", "single"),
+    ]
+    code, out, _ = cli("bench", *options, "--against", "single")
+    assert (code, "− single" in out, "needed" in out, "cut off" in out) == (0, True, True, True)
     assert json.loads(cli("list", "pools", "--json")[1]) == [{"pool": "sums/tabular", "questions": "2"}]
     code, out, _ = cli("select", "sums/tabular", "--n", "1,8", "--rules", "majority,ahead-by-2", "--resamples", "50")
     assert code == 0
