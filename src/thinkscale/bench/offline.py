@@ -6,6 +6,7 @@ The rules are those that run live. Nothing is drawn and nothing is asked.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -40,7 +41,9 @@ class Curve:
     accuracy: tuple[float, ...]
     """One for each number of attempts, in [0, 1]; empty when the pool lacks what the rule reads."""
     against: Paired | None = None
-    """Against majority vote over as many attempts, at the largest number; paired by question."""
+    """Against another rule, majority vote by default, over as many attempts, at the largest number; by question."""
+    baseline: float = math.nan
+    """The accuracy of that other rule there: what is subtracted."""
     note: str = ""
 
 
@@ -58,13 +61,21 @@ class Stop:
     depth: float
     """Tokens that have to be written one after another."""
     against: Paired | None
-    """Against a majority vote over all attempts; paired by question."""
+    """Against another rule, by default a majority vote over all attempts; paired by question."""
+    baseline: float
+    """The accuracy of that other rule: what is subtracted."""
     note: str = ""
     """Where it found nothing to read and took all attempts."""
 
 
 def select(
-    questions: Sequence[Question], rules: Sequence[Selector], sizes: Sequence[int], *, resamples: int, seed: int = 0
+    questions: Sequence[Question],
+    rules: Sequence[Selector],
+    sizes: Sequence[int],
+    *,
+    resamples: int,
+    seed: int = 0,
+    against: Voting | None = None,
 ) -> list[Curve]:
     """Every rule at every number of attempts, over random subsets without replacement.
 
@@ -75,6 +86,7 @@ def select(
         resamples: subsets of each size and question; the same ones for all rules, but at most `FEW` for a rule that
             has to see each of them by itself.
         seed: of the subsets.
+        against: the rule whose accuracy is subtracted; majority vote when `None`.
 
     Raises:
         BenchError: a question has fewer attempts than the largest size.
@@ -82,8 +94,8 @@ def select(
     least = min(len(q.traces) for q in questions)
     if max(sizes) > least:
         raise BenchError(f"{max(sizes)} attempts were asked for and a question has {least}: end `--n` at {least}")
-    baseline = _at_sizes(Majority(), questions, sizes, resamples, seed)
-    return [_curve(rule, questions, sizes, resamples=resamples, seed=seed, baseline=baseline) for rule in rules]
+    basis = _Basis.of(against or Majority(), questions, sizes, resamples=resamples, seed=seed)
+    return [_curve(rule, questions, sizes, basis) for rule in rules]
 
 
 def stop(
@@ -95,6 +107,7 @@ def stop(
     seed: int = 0,
     pace: Pace = Pace.steady,
     places: int | None = None,
+    against: StopRule | None = None,
 ) -> list[Stop]:
     """Every stop rule on random orders of the attempts, capped.
 
@@ -106,9 +119,11 @@ def stop(
         seed: of the orders.
         pace: how large waves are.
         places: attempts that are made at once; `None` for all.
+        against: the rule whose accuracy is subtracted, at the same pace; `None` for one that makes every attempt.
     """
     drawn = [_Orders.of(q, cap, orders, seed + number) for number, q in enumerate(questions)]
-    full = np.array([d.spent(Law(None, n=cap))[0] for d in drawn])
+    base = Law(against, n=cap, pace=pace, places=places)
+    full = np.array([d.spent(base)[0] for d in drawn])
     found = []
     for rule in rules:
         law = Law(rule, n=cap, pace=pace, places=places)
@@ -122,6 +137,7 @@ def stop(
                 needed=needed,
                 depth=depth,
                 against=paired_difference(parts[:, 0], full) if len(questions) > 1 else None,
+                baseline=float(full.mean()),
                 note=_blind(rule, questions),
             )
         )
@@ -180,30 +196,45 @@ def _has_score(kind: str, trace: Trace) -> bool:
     return confidence(trace, kind) is not None
 
 
-def _curve(
-    rule: Selector,
-    questions: Sequence[Question],
-    sizes: Sequence[int],
-    *,
-    resamples: int,
-    seed: int,
-    baseline: Floats,
-) -> Curve:
+@dataclass(frozen=True, slots=True)
+class _Basis:
+    """What rules are compared with, and on which subsets."""
+
+    rule: Voting
+    resamples: int
+    seed: int
+    accuracy: Floats
+    """Per question and size, shape [Q, sizes]."""
+
+    @classmethod
+    def of(
+        cls, rule: Voting, questions: Sequence[Question], sizes: Sequence[int], *, resamples: int, seed: int
+    ) -> _Basis:
+        return cls(rule, resamples, seed, _at_sizes(rule, questions, sizes, resamples, seed))
+
+
+def _curve(rule: Selector, questions: Sequence[Question], sizes: Sequence[int], basis: _Basis) -> Curve:
     name = repr(rule)
     if not isinstance(rule, Voting) or isinstance(rule, Numeric):
         return Curve(rule=name, accuracy=(), note="gives a number of its own, so there is no answer to grade")
     if _unread(rule, questions):
         return Curve(rule=name, accuracy=(), note="the pool does not have what it reads")
     note = ""
-    if singular(rule) and resamples > FEW:
-        note = f"over {FEW} subsets of each size, since it is slow, and so is the majority vote in its difference"
-        resamples, baseline = FEW, _at_sizes(Majority(), questions, sizes, FEW, seed)
+    if singular(rule) and basis.resamples > FEW:
+        note = f"over {FEW} subsets of each size, since it is slow, and so is what it is compared with"
+        basis = _Basis.of(basis.rule, questions, sizes, resamples=FEW, seed=basis.seed)
     try:
-        at = _at_sizes(rule, questions, sizes, resamples, seed)
+        at = _at_sizes(rule, questions, sizes, basis.resamples, basis.seed)
     except ScorerError as error:
         return Curve(rule=name, accuracy=(), note=str(error))
-    against = paired_difference(at[:, -1], baseline[:, -1]) if len(questions) > 1 else None
-    return Curve(rule=name, accuracy=tuple(at.mean(axis=0).tolist()), against=against, note=note)
+    last = basis.accuracy[:, -1]
+    return Curve(
+        rule=name,
+        accuracy=tuple(at.mean(axis=0).tolist()),
+        against=paired_difference(at[:, -1], last) if len(questions) > 1 else None,
+        baseline=float(last.mean()),
+        note=note,
+    )
 
 
 def _unread(rule: Voting, questions: Sequence[Question]) -> bool:
