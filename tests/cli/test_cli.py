@@ -14,6 +14,7 @@ from thinkscale.cli import COMMANDS, EXTRAS, main
 from thinkscale.cli.live import Live
 from thinkscale.cli.report import outcome_report
 from thinkscale.desk import Event
+from thinkscale.registry import names
 from thinkscale.selection.majority import Majority
 from thinkscale.types import Answer, Finish, Outcome, Trace
 
@@ -381,3 +382,33 @@ def test_a_rule_that_has_to_know_how_many_attempts_there_are_is_told(cli):
         assert code == 0
         taken = {row["rule"]: row["samples"] for row in json.loads(out)["stopping"]}
         assert 4 <= taken["decided-majority(n=8)"] < taken["fixed"] == 8
+
+
+def written(folder, *samples):
+    row = {"question_id": "q", "question": "1 + 1?", "gold": "2", "samples": samples}
+    (folder / "small.jsonl").write_text(json.dumps(row))
+    return "small.jsonl"
+
+
+def test_select_shows_as_many_attempts_as_a_small_pool_has_and_nothing_private(cli, tmp_path):
+    samples = [{"answer": answer, "reward": 0.5 + len(answer)} for answer in ("2", "3", "2")]
+    cli("import", written(tmp_path, *samples))
+    code, out, _ = cli("select", "small", "--resamples", "5", "--json")
+    told = json.loads(out)
+    assert (code, told["n"]) == (0, [1, 2, 3])
+    rules = [row["rule"] for row in told["stopping"]]
+    assert "soft-adaptive" in rules
+    assert all(rule.partition("(")[0] in names("stop-rule") for rule in rules)
+
+
+def test_a_rule_that_reads_a_score_which_a_pool_lacks_is_told_the_scores_that_it_has(cli, tmp_path):
+    samples = [{"answer": "2", "reward": 0.5, "mean_logprob": -0.1}, {"answer": "3", "reward": 0.1}]
+    cli("import", written(tmp_path, *samples))
+    code, out, _ = cli("select", "small", "--rules", "best(kind=length),early-exit(kind=length),esc", "--json")
+    told = json.loads(out)
+    assert code == 0
+    notes = [row["note"] for row in (*told["selection"], *told["stopping"])]
+    assert [note.partition("; ")[2] for note in notes] == ["its scores are `mean-logprob`, `outcome-reward`"] * 2 + [""]
+    cli("import", written(tmp_path, {"answer": "2"}, {"answer": "3"}))
+    _, out, _ = cli("select", "small", "--rules", "best(kind=length)")
+    assert "it has no scores at all" in out

@@ -93,7 +93,7 @@ def stop(
 
     Args:
         questions: the pool.
-        rules: what is compared.
+        rules: what is compared; one that has to know how many attempts there are is told the cap.
         cap: most attempts per question.
         orders: random orders of each question's attempts.
         seed: of the orders.
@@ -102,12 +102,13 @@ def stop(
     full = np.array([d.spent(np.full(orders, d.classes.shape[1]))[0] for d in drawn])
     found = []
     for rule in rules:
-        parts = np.array([d.spent(d.until(rule)) for d in drawn])
+        bounded = _within(rule, cap)
+        parts = np.array([d.spent(d.until(bounded)) for d in drawn])
         against = paired_difference(parts[:, 0], full) if len(questions) > 1 else None
         accuracy, samples, tokens = parts.mean(axis=0).tolist()
         found.append(
             Stop(
-                rule=repr(rule),
+                rule=repr(bounded if type(bounded) is type(rule) else rule),
                 accuracy=accuracy,
                 samples=samples,
                 tokens=tokens,
@@ -116,6 +117,12 @@ def stop(
             )
         )
     return found
+
+
+def _within(rule: StopRule, cap: int) -> StopRule:
+    """A rule that is told how many attempts there may be, where it has to know; what does its work then has no name."""
+    bounded: StopRule = rule.within(cap) if hasattr(rule, "within") else rule
+    return bounded
 
 
 def _blind(rule: StopRule, questions: Sequence[Question]) -> str:
@@ -129,7 +136,8 @@ def _blind(rule: StopRule, questions: Sequence[Question]) -> str:
         return ""
     number = sum(not any(map(reads, q.traces)) for q in questions)
     where = "no answer" if number == len(questions) else f"on {number} of {len(questions)} questions no answer"
-    return f"{where} has {what}, so it takes all attempts there, as `fixed` does" if number else ""
+    told = f"{where} has {what}, so it takes all attempts there, as `fixed` does{_offered(questions, rule)}"
+    return told if number else ""
 
 
 def _has_logprobs(trace: Trace) -> bool:
@@ -201,7 +209,7 @@ def _curve(
     if not isinstance(rule, Voting) or isinstance(rule, Numeric):
         return Curve(rule=name, accuracy=(), note="gives a number of its own, so there is no answer to grade")
     if _unread(rule, questions):
-        return Curve(rule=name, accuracy=(), note="the pool does not have what it reads")
+        return Curve(rule=name, accuracy=(), note=f"the pool does not have what it reads{_offered(questions, rule)}")
     note = ""
     if singular(rule) and resamples > FEW:
         note = f"over {FEW} subsets of each size, since it is slow, and so is the majority vote in its difference"
@@ -217,6 +225,14 @@ def _curve(
 def _unread(rule: Voting, questions: Sequence[Question]) -> bool:
     """Whether a rule finds nothing to weigh votes by in any trace."""
     return all(not np.isfinite(rule.ballots(q.traces).scores).any() for q in questions)
+
+
+def _offered(questions: Sequence[Question], rule: Selector | StopRule) -> str:
+    """The tail of a note about a rule that finds nothing to read: which scores there are, if it reads scores."""
+    if getattr(rule, "kind", None) is None:
+        return ""
+    kinds = sorted({score.kind for q in questions for t in q.traces for score in t.scores})
+    return f"; its scores are {', '.join(f'`{kind}`' for kind in kinds)}" if kinds else "; it has no scores at all"
 
 
 def _at_sizes(rule: Voting, questions: Sequence[Question], sizes: Sequence[int], resamples: int, seed: int) -> Floats:

@@ -18,13 +18,15 @@ from thinkscale.bench.offline import Curve, Stop, select, stop
 from thinkscale.bench.stats import Paired
 from thinkscale.cli.pools import opened
 from thinkscale.engines.opening import split
-from thinkscale.errors import SettingsError
+from thinkscale.errors import BenchError, SettingsError
 from thinkscale.registry import names, parse
 from thinkscale.selection import Selector
 from thinkscale.stopping import StopRule
 
 ORDERS = 100
 """Random orders of each question's attempts that stop rules are shown."""
+USUAL = (1, 2, 4, 8, 16)
+"""Numbers of attempts that are shown where none are asked for."""
 
 
 def command(
@@ -32,17 +34,23 @@ def command(
     rules: Annotated[
         str, typer.Option(help="`all`, or specs between commas: selection rules, stop rules or both.")
     ] = "all",
-    n: Annotated[str, typer.Option("--n", help="Numbers of attempts, between commas.")] = "1,2,4,8,16",
+    n: Annotated[
+        str, typer.Option("--n", help="Numbers of attempts, between commas; 1,2,4,8,16 as far as the pool goes.")
+    ] = "",
     resamples: Annotated[int, typer.Option(help="Random subsets of each size.", min=1)] = 1000,
     seed: Annotated[int, typer.Option(help="Of the subsets.")] = 0,
     store: Annotated[str | None, typer.Option(help="File of the run store.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Run selection and stop rules on a recorded pool."""
-    sizes = _sizes(n)
-    selectors, stoppers = _rules(rules, max(sizes))
+    sizes = _sizes(n) if n else []
+    selectors, stoppers = _rules(rules)
     with opened(store) as kept:
         questions = load_pool(kept, pool)
+    least = min(len(q.traces) for q in questions)
+    if not least:
+        raise BenchError(f"a question of the pool `{pool}` has no attempts: import it without that question")
+    sizes = sizes or _usual(least)
     curves = select(questions, selectors, sizes, resamples=resamples, seed=seed) if selectors else []
     stops = stop(questions, stoppers, max(sizes), orders=ORDERS, seed=seed) if stoppers else []
     if as_json:
@@ -73,8 +81,13 @@ def _sizes(text: str) -> list[int]:
     return sizes
 
 
-def _rules(text: str, cap: int) -> tuple[list[Selector], list[StopRule]]:
-    """Selection and stop rules of a list; a stop rule that has to know how many attempts there are is told the cap."""
+def _usual(attempts: int) -> list[int]:
+    """Numbers of attempts to show of a pool whose shortest question has so many."""
+    return sorted({*(size for size in USUAL if size <= attempts), min(attempts, USUAL[-1])})
+
+
+def _rules(text: str) -> tuple[list[Selector], list[StopRule]]:
+    """Selection and stop rules of a list."""
     if text == "all":
         rest = sorted(set(names("selector")) - {"majority"})
         selectors, stoppers = ["majority", *rest], sorted(names("stop-rule"))
@@ -82,10 +95,9 @@ def _rules(text: str, cap: int) -> tuple[list[Selector], list[StopRule]]:
         specs = [spec.strip() for spec in split(text)]
         stoppers = [spec for spec in specs if _is_stop_rule(spec.partition("(")[0])]
         selectors = [spec for spec in specs if spec not in stoppers]
-    rules = [cast(StopRule, parse(spec, "stop-rule")) for spec in stoppers]
     return (
         [cast(Selector, parse(spec, "selector")) for spec in selectors],
-        [rule.within(cap) if hasattr(rule, "within") else rule for rule in rules],
+        [cast(StopRule, parse(spec, "stop-rule")) for spec in stoppers],
     )
 
 
