@@ -113,7 +113,7 @@ def stop(
 
     Args:
         questions: the pool.
-        rules: what is compared.
+        rules: what is compared; one that has to know how many attempts there are is told the cap.
         cap: most attempts per question.
         orders: random orders of each question's attempts.
         seed: of the orders.
@@ -126,12 +126,13 @@ def stop(
     full = np.array([d.spent(base)[0] for d in drawn])
     found = []
     for rule in rules:
+        bounded = _within(rule, cap)
         law = Law(rule, n=cap, pace=pace, places=places)
         parts = np.array([d.spent(law) for d in drawn])
         accuracy, samples, needed, depth = parts.mean(axis=0).tolist()
         found.append(
             Stop(
-                rule=repr(rule),
+                rule=repr(bounded if type(bounded) is type(rule) else rule),
                 accuracy=accuracy,
                 samples=samples,
                 needed=needed,
@@ -174,6 +175,12 @@ class _Orders:
         return credit, samples, needed, depth
 
 
+def _within(rule: StopRule, cap: int) -> StopRule:
+    """A rule that is told how many attempts there may be, where it has to know; what does its work then has no name."""
+    bounded: StopRule = rule.within(cap) if hasattr(rule, "within") else rule
+    return bounded
+
+
 def _blind(rule: StopRule, questions: Sequence[Question]) -> str:
     """On how many questions a rule finds nothing of what it reads, so that it takes all attempts; empty for none."""
     if "logprobs" in getattr(rule, "needs", ()):
@@ -185,7 +192,8 @@ def _blind(rule: StopRule, questions: Sequence[Question]) -> str:
         return ""
     number = sum(not any(map(reads, q.traces)) for q in questions)
     where = "no answer" if number == len(questions) else f"on {number} of {len(questions)} questions no answer"
-    return f"{where} has {what}, so it takes all attempts there, as `fixed` does" if number else ""
+    told = f"{where} has {what}, so it takes all attempts there, as `fixed` does{_offered(questions, rule)}"
+    return told if number else ""
 
 
 def _has_logprobs(trace: Trace) -> bool:
@@ -218,7 +226,7 @@ def _curve(rule: Selector, questions: Sequence[Question], sizes: Sequence[int], 
     if not isinstance(rule, Voting) or isinstance(rule, Numeric):
         return Curve(rule=name, accuracy=(), note="gives a number of its own, so there is no answer to grade")
     if _unread(rule, questions):
-        return Curve(rule=name, accuracy=(), note="the pool does not have what it reads")
+        return Curve(rule=name, accuracy=(), note=f"the pool does not have what it reads{_offered(questions, rule)}")
     note = ""
     if singular(rule) and basis.resamples > FEW:
         note = f"over {FEW} subsets of each size, since it is slow, and so is what it is compared with"
@@ -240,6 +248,14 @@ def _curve(rule: Selector, questions: Sequence[Question], sizes: Sequence[int], 
 def _unread(rule: Voting, questions: Sequence[Question]) -> bool:
     """Whether a rule finds nothing to weigh votes by in any trace."""
     return all(not np.isfinite(rule.ballots(q.traces).scores).any() for q in questions)
+
+
+def _offered(questions: Sequence[Question], rule: Selector | StopRule) -> str:
+    """The tail of a note about a rule that finds nothing to read: which scores there are, if it reads scores."""
+    if getattr(rule, "kind", None) is None:
+        return ""
+    kinds = sorted({score.kind for q in questions for t in q.traces for score in t.scores})
+    return f"; its scores are {', '.join(f'`{kind}`' for kind in kinds)}" if kinds else "; it has no scores at all"
 
 
 def _at_sizes(rule: Voting, questions: Sequence[Question], sizes: Sequence[int], resamples: int, seed: int) -> Floats:

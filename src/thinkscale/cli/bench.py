@@ -178,7 +178,7 @@ def _print_partly(
     done = [item.id for item in items if begun and all(item.id in own for _, own in begun)]
     if done:
         methods = [(name, [own[i] for i in done]) for name, own in begun]
-        told = f"the first {len(done)} of {len(items)} problems of {task} that all methods so far have done"
+        told = f"{task}, the {len(done)} of {len(items)} problems that all methods so far have done"
         _print(told, methods, n=n, whom=whom if any(name == whom for name, _ in methods) else methods[0][0])
 
 
