@@ -12,6 +12,7 @@ import difflib
 import importlib
 import re
 from collections.abc import Callable, Iterator, Sequence
+from enum import StrEnum
 from functools import lru_cache, wraps
 from importlib.metadata import entry_points
 from typing import TypeVar, dataclass_transform
@@ -42,6 +43,19 @@ def at_least(least: float, **fields: float | None) -> None:
     for name, value in fields.items():
         if value is not None and not value >= least:
             raise SpecError(f"`{name}={value}` must be at least {least:g}")
+
+
+def coerce(component: object, **kinds: type[StrEnum]) -> None:
+    """In a `__post_init__`, read the fields named, given as the enum or as its value.
+
+    Raises:
+        SpecError: a value is not known; the message lists the nearest ones.
+    """
+    for name, kind in kinds.items():
+        value = getattr(component, name)
+        if value not in list(kind):
+            raise SpecError(f"`{name}={value}` is not known{nearest(str(value), [*kind])}")
+        object.__setattr__(component, name, kind(value))
 
 
 def spec_of(component: object) -> str:

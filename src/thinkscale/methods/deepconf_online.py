@@ -15,7 +15,8 @@ from thinkscale.budget import Cost
 from thinkscale.confidence import FloatArray, GrowingGroups, token_confidence, trace_confidence
 from thinkscale.engines.protocol import Capability
 from thinkscale.errors import ScorerError, SpecError
-from thinkscale.registry import at_least, spec
+from thinkscale.pace import Pace
+from thinkscale.registry import at_least, coerce, spec
 from thinkscale.scorers import sampled_logprobs
 from thinkscale.selection import Selector
 from thinkscale.selection.weighted_vote import WeightedVote
@@ -44,6 +45,7 @@ class DeepconfOnline:
     """Likeliest tokens k behind the confidence of one."""
     consensus: float | None = 0.95
     """Share of the weight at which an answer has won; `none` makes every draw."""
+    pace: Pace = Pace.steady
     temperature: float = 0.6
     top_p: float = 0.95
     select: Selector = WeightedVote(kind=KIND)
@@ -52,6 +54,7 @@ class DeepconfOnline:
 
     def __post_init__(self) -> None:
         at_least(1, n=self.n, warmup=self.warmup, window=self.window, top=self.top)
+        coerce(self, pace=Pace)
         for name, value, whole in (("keep", self.keep, 100), ("consensus", self.consensus, 1)):
             if value is not None and not 0 < value <= whole:
                 raise SpecError(f"`{name}={value}` must be above 0 and at most {whole}")
@@ -68,7 +71,7 @@ class DeepconfOnline:
         sure = {t.path: self._lowest(t) for t in first}
         known = [c for c in sure.values() if c > -math.inf]
         threshold = float(np.percentile(known, 100 - self.keep)) if known else -math.inf
-        if any(t.tokens for t in first) and not known:
+        if not known and any(t.tokens for t in first):
             llm.warn(f"the {self.top} likeliest tokens were asked for and did not come: no attempt was judged")
 
         def scored(traces: Sequence[Trace]) -> list[Trace]:
@@ -81,9 +84,10 @@ class DeepconfOnline:
             return self.consensus is not None and bool(weights) and weights[0] >= self.consensus * sum(weights)
 
         left, unsure = max(0, self.n - self.warmup), _Unsure(threshold, self)
-        later = await draw(left, until=unsure, enough=agreed) if left and not agreed(()) else Draws()
+        later = await draw(left, until=unsure, enough=agreed, pace=self.pace) if left and not agreed(()) else Draws()
         pool = scored([*first, *later])
-        return Outcome.of(self.select(pool), pool, enough=later.enough or (left > 0 and not later))
+        early, needed = later.enough or (left > 0 and not later), sum(t.tokens for t in first) + (later.needed or 0)
+        return Outcome.of(self.select(pool), pool, enough=early, needed=needed)
 
     def ceiling(self, cap: int) -> Cost:
         """No attempt is aborted."""

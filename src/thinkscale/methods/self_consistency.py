@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from thinkscale.budget import Cost
-from thinkscale.registry import at_least, spec
+from thinkscale.pace import Pace
+from thinkscale.registry import at_least, coerce, spec
 from thinkscale.selection import Selector
 from thinkscale.selection.majority import Majority
 from thinkscale.session import Method, Session, attempt_ceiling
@@ -21,16 +22,22 @@ class SelfConsistency:
     temperature: float = 0.8
     stop: StopRule = AheadByK(k=4)
     """When the attempts so far are enough."""
+    pace: Pace = Pace.steady
+    """How many attempts are begun before the vote is looked at again: `thrift` for the fewest tokens, `swift` for the
+    fewest seconds."""
     select: Selector = Majority()
     by: Method | None = None
     """Draw each attempt through this method instead of by one call."""
 
     def __post_init__(self) -> None:
         at_least(1, n=self.n)
+        coerce(self, pace=Pace)
 
     async def solve(self, problem: Problem, llm: Session) -> Outcome:
         """Sample until the stop rule is satisfied, then vote."""
-        traces = await llm.sample(problem, self.n, by=self.by, enough=self.stop, temperature=self.temperature)
+        traces = await llm.sample(
+            problem, self.n, by=self.by, enough=self.stop, pace=self.pace, temperature=self.temperature
+        )
         return Outcome.of(self.select(traces), traces, enough=traces.enough, needed=traces.needed)
 
     def ceiling(self, cap: int) -> Cost:
