@@ -20,7 +20,7 @@ from thinkscale.engines.opening import engines_for
 from thinkscale.engines.protocol import Capability, Engine
 from thinkscale.errors import SettingsError
 from thinkscale.identity import digest, prompt_name
-from thinkscale.registry import components, parse, parts_of, remembered
+from thinkscale.registry import components, digests_of, parse, parts_of, remembered
 from thinkscale.selection.majority import Majority
 from thinkscale.session import Event, Method, Place, Run, Session
 from thinkscale.session.nested import roles_of
@@ -298,6 +298,7 @@ def _page(problem: Problem, method: object, engine: Engine, budget: Budget, *, r
     model = engine.capabilities.model
     question = prompt_name(problem.messages, problem.tools)
     roles = [part for name, each in sorted(run.roles.items()) for part in (name, each.capabilities.model)]
+    roles += digests_of(method)
     name = digest(question, problem.answer_kind, repr(method), model, run.seed, str(budget), repr(sampling), *roles)
     return RunRow(
         id=name[:12],

@@ -20,6 +20,9 @@ the caller must fix before anything can run.
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Sequence
+
 
 class ThinkscaleError(Exception):
     """Anything thinkscale raises on purpose; catch this one to catch them all."""
@@ -110,3 +113,11 @@ class ServeError(ThinkscaleError):
 def first_failure(failure: BaseException) -> BaseException:
     """The first failure of a group of tasks: it is what ended the others."""
     return first_failure(failure.exceptions[0]) if isinstance(failure, BaseExceptionGroup) else failure
+
+
+def nearest(name: str, known: Sequence[str] | dict[str, str]) -> str:
+    """The tail of an error about an unknown name."""
+    close = difflib.get_close_matches(name, list(known), n=3, cutoff=0.5)
+    if close:
+        return f": did you mean {' or '.join(f'`{c}`' for c in close)}?"
+    return f": choose one of {', '.join(f'`{k}`' for k in sorted(known))}"
