@@ -16,6 +16,7 @@ from typing import ParamSpec, TypeVar
 
 from thinkscale.answers import kind_of
 from thinkscale.budget import CLOSING_TOKENS, Budget, Ledger
+from thinkscale.contracts import solved
 from thinkscale.engines.opening import engines_for
 from thinkscale.engines.protocol import Capability, Engine
 from thinkscale.errors import SettingsError
@@ -174,7 +175,7 @@ async def solve(
         run_id, run.memory, run.journal = page.id, store, _Journal(store, page.id)
         store.begin(page)
     try:
-        outcome = await closed(problem, session, await method.solve(problem, session))
+        outcome = await closed(problem, session, await solved(method, problem, session))
     except BaseException:
         if store:
             store.end(run_id, "interrupted")

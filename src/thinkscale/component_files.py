@@ -57,7 +57,7 @@ def load(name: str) -> type:
 def name_of(cls: type) -> str | None:
     """`FILE.py:Class` of a class that came from a file, relative to the current folder; `None` for all others."""
     loaded = _modules.get(cls.__module__)
-    return f"{_shown(loaded.path)}:{cls.__name__}" if loaded else None
+    return f"{shown(loaded.path)}:{cls.__name__}" if loaded else None
 
 
 def digest_of(cls: type) -> str | None:
@@ -75,6 +75,14 @@ def line_of(error: BaseException, path: str) -> int | None:
             line = trail.tb_lineno
         trail = trail.tb_next
     return line
+
+
+def shown(path: str | Path) -> str:
+    """A path as it can be typed in the current folder."""
+    try:
+        return f"./{Path(path).relative_to(Path.cwd()).as_posix()}"
+    except (ValueError, OSError):
+        return Path(path).as_posix()
 
 
 def told(error: BaseException) -> str:
@@ -130,10 +138,3 @@ def _missing(path: str) -> str:
     close = nearest(Path(path).name, beside) if beside else ""
     hint = close if close.startswith(": did you mean") else f": paths start at `{Path.cwd()}`"
     return f"there is no file `{path}`{hint}"
-
-
-def _shown(path: Path) -> str:
-    try:
-        return f"./{path.relative_to(Path.cwd()).as_posix()}"
-    except (ValueError, OSError):
-        return path.as_posix()

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
 
+from thinkscale.contracts import no_action
 from thinkscale.session import Session
 from thinkscale.types import Finish, Trace
 
@@ -79,6 +80,8 @@ async def drive(llm: Session, trace: Trace, policy: Policy, **sampling: object) 
                     trace = seen = await _step(llm, trace, action, sampling)
                     if trace.finish in CUT:
                         return trace
+                case _:
+                    raise no_action(policy, action)
             action = policy.send(seen)
     except StopIteration:
         return trace

@@ -25,6 +25,7 @@ __all__ = [
     "at_least",
     "build",
     "call_of",
+    "called",
     "components",
     "digests_of",
     "kebab",
@@ -81,7 +82,7 @@ def spec_of(component: object) -> str:
         for f in dataclasses.fields(component)  # type: ignore[arg-type]
         if f.init and getattr(component, f.name) != _default(f)
     ]
-    name = _called(type(component))
+    name = called(type(component))
     return f"{name}({', '.join(changed)})" if changed else name
 
 
@@ -90,7 +91,7 @@ def kebab(class_name: str) -> str:
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "-", class_name).lower()
 
 
-def _called(cls: type) -> str:
+def called(cls: type) -> str:
     """The name of a class in specs: in quotes where it is that of a file whose path has odd letters."""
     filed = name_of(cls)
     if filed is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from thinkscale.budget import Cost
+from thinkscale.contracts import ranked, scores_of
 from thinkscale.registry import at_least, spec
 from thinkscale.scorers import Scorer, scoring_ceiling
 from thinkscale.scorers.self_certainty import SelfCertainty
@@ -30,9 +31,9 @@ class BestOfN:
     async def solve(self, problem: Problem, llm: Session) -> Outcome:
         """Sample, score, select."""
         traces = await llm.sample(problem, self.n, by=self.by, temperature=self.temperature)
-        scores = await self.scorer.score(problem, traces, llm)
+        scores = await scores_of(self.scorer, problem, traces, llm)
         scored = [trace.scored(score) for trace, score in zip(traces, scores, strict=True)]
-        return Outcome.of(self.select(scored), scored)
+        return Outcome.of(ranked(self.select, scored), scored)
 
     def ceiling(self, cap: int) -> Cost:
         """All n attempts, and what judging them takes."""

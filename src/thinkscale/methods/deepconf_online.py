@@ -13,6 +13,7 @@ import numpy as np
 
 from thinkscale.budget import Cost
 from thinkscale.confidence import FloatArray, GrowingGroups, token_confidence, trace_confidence
+from thinkscale.contracts import ranked
 from thinkscale.engines.protocol import Capability
 from thinkscale.errors import ScorerError, SpecError
 from thinkscale.registry import at_least, spec
@@ -77,14 +78,14 @@ class DeepconfOnline:
             return [t.scored(Score(value=voice[t.path], kind=KIND)) for t in traces]
 
         def agreed(later: Sequence[Trace]) -> bool:
-            weights = [v.weight for v in self.select(scored([*first, *later])).votes]
+            weights = [v.weight for v in ranked(self.select, scored([*first, *later])).votes]
             return self.consensus is not None and bool(weights) and weights[0] >= self.consensus * sum(weights)
 
         left, unsure = max(0, self.n - self.warmup), _Unsure(threshold, self)
         later = await draw(left, until=unsure, enough=agreed) if left and not agreed(()) else []
         llm.enough |= left > 0 and not later
         pool = scored([*first, *later])
-        return Outcome.of(self.select(pool), pool)
+        return Outcome.of(ranked(self.select, pool), pool)
 
     def ceiling(self, cap: int) -> Cost:
         """No attempt is aborted."""

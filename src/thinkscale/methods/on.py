@@ -6,6 +6,7 @@ from dataclasses import field
 from typing import cast
 
 from thinkscale.budget import Cost
+from thinkscale.contracts import solved
 from thinkscale.registry import parse, spec
 from thinkscale.selection import Selector
 from thinkscale.selection.majority import Majority
@@ -38,7 +39,7 @@ class On:
     async def solve(self, problem: Problem, llm: Session) -> Outcome:
         """The method's own outcome."""
         other = llm.role(self.role)
-        outcome = await self.method.solve(problem, other)
+        outcome = await solved(self.method, problem, other)
         llm.enough |= other.enough
         return outcome
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from thinkscale.budget import Cost
+from thinkscale.contracts import ranked
 from thinkscale.registry import at_least, spec
 from thinkscale.selection import Selector
 from thinkscale.selection.majority import Majority
@@ -31,7 +32,7 @@ class SelfConsistency:
     async def solve(self, problem: Problem, llm: Session) -> Outcome:
         """Sample until the stop rule is satisfied, then vote."""
         traces = await llm.sample(problem, self.n, by=self.by, enough=self.stop, temperature=self.temperature)
-        return Outcome.of(self.select(traces), traces)
+        return Outcome.of(ranked(self.select, traces), traces)
 
     def ceiling(self, cap: int) -> Cost:
         """All n attempts."""

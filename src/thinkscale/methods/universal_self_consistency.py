@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 
 from thinkscale.budget import Cost
+from thinkscale.contracts import ranked
 from thinkscale.registry import at_least, spec
 from thinkscale.scorers import shown
 from thinkscale.selection import Selector
@@ -59,7 +60,7 @@ class UniversalSelfConsistency:
             traces = [t.scored(Score(value=float(i == best), kind=_KIND)) for i, t in enumerate(traces)]
         elif asked:
             llm.warn("no response was chosen, because the choice was not made or not finished: the vote decided")
-        return Outcome.of(self.select(traces), traces)
+        return Outcome.of(ranked(self.select, traces), traces)
 
     def ceiling(self, cap: int) -> Cost:
         """All n attempts and one choice."""

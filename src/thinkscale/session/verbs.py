@@ -15,6 +15,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from thinkscale.budget import Budget, Cost
+from thinkscale.contracts import fires, solved
 from thinkscale.engines.protocol import Capabilities, Capability, ThinkFormat
 from thinkscale.errors import CapabilityError
 from thinkscale.identity import seed_of
@@ -304,7 +305,7 @@ class Session:
         problem = what if isinstance(what, Problem) else Problem(messages=start.prompt, answer_kind=self.kind)
         place = replace(self.place, sampling=self._with(sampling))
         methods = by if isinstance(by, Sequence) else (by,)
-        return draw_through(place, problem, methods, paths, lambda method, at: method.solve(problem, Session(at)))
+        return draw_through(place, problem, methods, paths, lambda method, at: solved(method, problem, Session(at)))
 
     def open(self, what: Problem | Sequence[Message]) -> Trace:
         """An empty trace of the problem, to be extended; no call is made."""
@@ -344,7 +345,7 @@ class Session:
 async def _fires(enough: Callable[[Sequence[Trace]], bool], traces: Sequence[Trace]) -> bool:
     """Ask a stop rule about some traces. One that is slow lets others run between two draws."""
     began = time.perf_counter()
-    fired = enough(traces)
+    fired = fires(enough, traces)
     if time.perf_counter() - began > LONG:
         await asyncio.sleep(0)
     return fired
