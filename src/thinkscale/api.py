@@ -10,6 +10,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping
+from contextvars import copy_context
 from dataclasses import dataclass, replace
 from functools import wraps
 from typing import ParamSpec, TypeVar
@@ -55,7 +56,7 @@ def run(work: Coroutine[None, None, T]) -> T:
     except RuntimeError:
         asyncio.run(kept())
         return results[0]
-    thread = threading.Thread(target=elsewhere)
+    thread = threading.Thread(target=copy_context().run, args=(elsewhere,))
     thread.start()
     thread.join()
     if failures:

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Awaitable, Sequence
 from typing import TYPE_CHECKING
 
-from thinkscale.component_files import line_of, shown, told
+from thinkscale.component_files import digest_of, line_of, shown, told
 from thinkscale.errors import ContractError, ThinkscaleError, first_failure
 from thinkscale.registry import called, components
 from thinkscale.types import Outcome, Problem, Ranking, Score, Trace
@@ -94,7 +94,7 @@ def no_action(policy: object, action: object) -> ContractError:
     code = getattr(policy, "gi_code", None) or getattr(policy, "ag_code", None)
     frame = getattr(policy, "gi_frame", None) or getattr(policy, "ag_frame", None)
     where = f" ({shown(code.co_filename)}, line {frame.f_lineno})" if code and frame else ""
-    name = getattr(policy, "__qualname__", type(policy).__name__)
+    name = getattr(policy, "__name__", type(policy).__name__)
     return ContractError(f"the policy `{name}` yielded {_what(action)}: yield `go(…)`, `probe(…)` or `End(…)`{where}")
 
 
@@ -107,7 +107,7 @@ def blame(component: object, error: BaseException) -> ContractError | None:
     if isinstance(error, ThinkscaleError | AssertionError):
         return None
     for part in reversed([*components(component)]):
-        path = _path_of(part)
+        path = path_of(part)
         if path and (line := line_of(error, path)):
             return ContractError(f"`{name_of(part)}` failed: {told(error)} ({shown(path)}, line {line})")
     return None
@@ -115,12 +115,13 @@ def blame(component: object, error: BaseException) -> ContractError | None:
 
 def name_of(component: object) -> str:
     """What a component is called: its name in specs, or that of its class or function."""
-    if hasattr(component, "__dataclass_fields__"):
+    if hasattr(component, "__dataclass_fields__") or digest_of(type(component)):
         return called(type(component))
-    return getattr(component, "__qualname__", type(component).__qualname__)
+    named: str = getattr(component, "__name__", type(component).__name__)
+    return named
 
 
-def _path_of(component: object) -> str | None:
+def path_of(component: object) -> str | None:
     """The file of a component of somebody else's."""
     module = getattr(component, "__module__", "")
     return None if module.startswith(_OWN) else getattr(sys.modules.get(module), "__file__", None)

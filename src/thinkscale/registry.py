@@ -21,6 +21,7 @@ from thinkscale.errors import SpecError, nearest
 from thinkscale.grammar import Call, call_of, literal
 
 __all__ = [
+    "MEMBERS",
     "Call",
     "at_least",
     "build",
