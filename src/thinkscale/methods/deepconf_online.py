@@ -84,8 +84,7 @@ class DeepconfOnline:
         left, unsure = max(0, self.n - self.warmup), _Unsure(threshold, self)
         later = await draw(left, until=unsure, enough=agreed) if left and not agreed(()) else []
         llm.enough |= left > 0 and not later
-        pool = scored([*first, *later])
-        return Outcome.of(ranked(self.select, pool), pool)
+        return Outcome.of(ranked(self.select, pool := scored([*first, *later])), pool)
 
     def ceiling(self, cap: int) -> Cost:
         """No attempt is aborted."""
