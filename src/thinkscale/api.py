@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from functools import wraps
 from typing import ParamSpec, TypeVar
 
+from thinkscale import prompts
 from thinkscale.answers import kind_of
 from thinkscale.budget import CLOSING_TOKENS, Budget, Ledger
 from thinkscale.contracts import solved
@@ -104,15 +105,16 @@ async def aask(
     path = settings.store_path
     store = Store(path) if path else None
     try:
-        return await solve(
-            Problem.of(question) if isinstance(question, str) else question,
-            parse(method, "method") if isinstance(method, str) else method,  # type: ignore[arg-type]
-            engine,
-            budget=Budget.parse(budget) if isinstance(budget, str) else budget,
-            run=run,
-            sampling=Sampling(max_tokens=settings.max_tokens),
-            store=store,
-        )
+        with prompts.using(settings.prompts):
+            return await solve(
+                Problem.of(question) if isinstance(question, str) else question,
+                parse(method, "method") if isinstance(method, str) else method,  # type: ignore[arg-type]
+                engine,
+                budget=Budget.parse(budget) if isinstance(budget, str) else budget,
+                run=run,
+                sampling=Sampling(max_tokens=settings.max_tokens),
+                store=store,
+            )
     finally:
         if store:
             store.close()
@@ -300,7 +302,7 @@ def _page(problem: Problem, method: object, engine: Engine, budget: Budget, *, r
     model = engine.capabilities.model
     question = prompt_name(problem.messages, problem.tools)
     roles = [part for name, each in sorted(run.roles.items()) for part in (name, each.capabilities.model)]
-    roles += digests_of(method)
+    roles += [*digests_of(method), *filter(None, [prompts.digest()])]
     name = digest(question, problem.answer_kind, repr(method), model, run.seed, str(budget), repr(sampling), *roles)
     return RunRow(
         id=name[:12],
