@@ -178,7 +178,7 @@ async def test_the_truth_of_numpy_is_truth():
 
 
 async def test_a_policy_that_yields_nonsense_is_named():
-    def nonsense(trace):
+    async def nonsense(trace):
         yield go()
         yield "Wait"  # nonsense
 

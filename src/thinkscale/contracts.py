@@ -75,7 +75,7 @@ def ranked(selector: Selector, traces: Sequence[Trace]) -> Ranking:
     return ranking
 
 
-def fires(rule: StopRule, traces: Sequence[Trace]) -> bool:
+def verdict_of(rule: StopRule, traces: Sequence[Trace]) -> bool:
     """Whether a stop rule is satisfied by some traces.
 
     Raises:

@@ -168,6 +168,7 @@ def test_another_text_is_another_draw(folder):
 
 MINE = """
 from thinkscale.budget import Cost
+from thinkscale.prompts import ask
 from thinkscale.registry import spec
 from thinkscale.selection.majority import Majority
 from thinkscale.types import Outcome
@@ -175,7 +176,7 @@ from thinkscale.types import Outcome
 @spec
 class Asking:
     async def solve(self, problem, llm):
-        traces = await llm.ask(f"{__name__}:doubt", 1, question=problem.question)
+        traces = await llm.sample(ask(f"{__name__}:doubt", question=problem.question))
         return Outcome.of(Majority()(traces), traces)
 
     def ceiling(self, cap):

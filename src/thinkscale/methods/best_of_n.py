@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from thinkscale.budget import Cost
-from thinkscale.contracts import ranked, scores_of
+from thinkscale.contracts import ranked
 from thinkscale.registry import at_least, spec
-from thinkscale.scorers import Scorer, scoring_ceiling
+from thinkscale.scorers import Scorer, judged, scoring_ceiling
 from thinkscale.scorers.self_certainty import SelfCertainty
 from thinkscale.selection import Selector
 from thinkscale.selection.best import Best
@@ -31,8 +31,7 @@ class BestOfN:
     async def solve(self, problem: Problem, llm: Session) -> Outcome:
         """Sample, score, select."""
         traces = await llm.sample(problem, self.n, by=self.by, temperature=self.temperature)
-        scores = await scores_of(self.scorer, problem, traces, llm)
-        scored = [trace.scored(score) for trace, score in zip(traces, scores, strict=True)]
+        scored = await judged(self.scorer, problem, traces, llm)
         return Outcome.of(ranked(self.select, scored), scored)
 
     def ceiling(self, cap: int) -> Cost:

@@ -38,10 +38,7 @@ class On:
 
     async def solve(self, problem: Problem, llm: Session) -> Outcome:
         """The method's own outcome."""
-        other = llm.role(self.role)
-        outcome = await solved(self.method, problem, other)
-        llm.enough |= other.enough
-        return outcome
+        return await solved(self.method, problem, llm.role(self.role))
 
     def ceiling(self, cap: int) -> Cost:
         """That of the method."""

@@ -20,6 +20,7 @@ from pathlib import Path
 from string import Formatter
 
 from thinkscale.errors import SettingsError, nearest
+from thinkscale.types import Message
 
 _NAME = re.compile(r"[\w-]+")
 
@@ -51,6 +52,15 @@ class _Template:
 
 _folder: ContextVar[tuple[str, dict[str, _Template]]] = ContextVar("prompts", default=("", {}))
 """The user's folder and its templates, as they were when it was named."""
+
+
+def ask(template: str, **fields: object) -> tuple[Message, ...]:
+    """A question of one message, made from a template: to a critic, a judge, an aggregator.
+
+    Raises:
+        SettingsError: as `render` does.
+    """
+    return (Message("user", render(template, **fields)),)
 
 
 def render(template: str, **fields: object) -> str:

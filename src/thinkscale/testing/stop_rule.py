@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from thinkscale.contracts import fires
+from thinkscale.contracts import verdict_of
 from thinkscale.stopping import StopRule
 from thinkscale.stopping.counts import CountRule, counted
 from thinkscale.testing.guarantees import Guarantee, Passed, Told, keep, made
@@ -37,29 +37,31 @@ def check_stop_rule(rule: StopRule, *, told: Told | None = None) -> Passed:
 
 async def _check_pure(rule: StopRule) -> None:
     pools = await _pools()
-    first = [[fires(rule, shown) for shown in _prefixes(pool)] for pool in pools]
+    first = [[verdict_of(rule, shown) for shown in _prefixes(pool)] for pool in pools]
     for pool, verdicts in zip(reversed(pools), reversed(first), strict=True):
-        again = [fires(rule, tuple(shown)) for shown in reversed(_prefixes(pool))]
+        again = [verdict_of(rule, tuple(shown)) for shown in reversed(_prefixes(pool))]
         assert verdicts == again[::-1], "its verdict depends on what it was shown before"
         shown = [*pool]
-        fires(rule, shown)
+        verdict_of(rule, shown)
         assert shown == pool, "the traces that it was shown are others afterwards"
 
 
 async def _check_nothing(rule: StopRule) -> None:
-    assert not fires(rule, []), "it fires on an empty pool"
+    assert not verdict_of(rule, []), "it fires on an empty pool"
     pools = await _pools("....")
     for shown in _prefixes(pools[0]):
-        assert not fires(rule, shown), f"it fires on {len(shown)} traces of which none has an answer"
+        assert not verdict_of(rule, shown), f"it fires on {len(shown)} traces of which none has an answer"
 
 
 async def _check_mute(rule: StopRule) -> None:
     for pool in await _pools():
         others = [t if t.answer else replace(t, scores=(), segments=(), finish=Finish.error) for t in pool]
         for shown, other in zip(_prefixes(pool), _prefixes(others), strict=True):
-            assert fires(rule, shown) == fires(rule, other), "what a trace without an answer says changes its verdict"
+            assert verdict_of(rule, shown) == verdict_of(rule, other), (
+                "what a trace without an answer says changes its verdict"
+            )
             if isinstance(rule, CountRule):
-                assert fires(rule, shown) == rule.decided(counted(shown)), "`decided` and the call disagree"
+                assert verdict_of(rule, shown) == rule.decided(counted(shown)), "`decided` and the call disagree"
 
 
 async def _check_within(rule: StopRule) -> None:
@@ -67,11 +69,13 @@ async def _check_within(rule: StopRule) -> None:
         return
     for pool in await _pools():
         growing: StopRule = rule.within(len(pool) + 1)
-        assert not fires(growing, []), "`within(n)` fires on an empty pool"
+        assert not verdict_of(growing, []), "`within(n)` fires on an empty pool"
         for shown in _prefixes(pool):
             alone: StopRule = rule.within(len(pool) + 1)
             seen = [*shown]
-            assert fires(growing, seen) == fires(alone, shown), "`within(n)` depends on having been asked before"
+            assert verdict_of(growing, seen) == verdict_of(alone, shown), (
+                "`within(n)` depends on having been asked before"
+            )
             assert seen == shown, "the traces that `within(n)` was shown are others afterwards"
 
 
