@@ -14,7 +14,8 @@ from thinkscale.built_in import BUILT_IN
 from thinkscale.engines.opening import engine_for
 from thinkscale.engines.scripted import Cue, Line, Scripted
 from thinkscale.engines.tabular import Tabular
-from thinkscale.errors import SpecError
+from thinkscale.errors import SettingsError, SpecError
+from thinkscale.prompts import render
 from thinkscale.registry import names, parse
 from thinkscale.testing import check_engine, check_method, check_scorer, check_selector, check_stop_rule, talk
 
@@ -204,6 +205,13 @@ class TestAnInstalledPlugIn:
         with pytest.raises(SpecError, match="did you mean `echo-vote`"):
             parse("echo-votes", "method")
 
+    def test_has_prompts_of_its_own(self):
+        assert "Every step follows" in render("thinkscale_extension.prompts:criteria")
+        with pytest.raises(SettingsError, match="did you mean `criteria`"):
+            render("thinkscale_extension.prompts:criterion")
+        with pytest.raises(SettingsError, match=r"put `look\.txt` beside that module"):
+            render("thinkscale_extension.echo_vote:look")
+
     async def test_passes_the_suites(self):
         def talk(cue: Cue) -> Line:
             return Line(says=f" I would say {cue.seed % 2}. The answer is {cue.seed % 2}.", pace=0.0)
@@ -212,4 +220,5 @@ class TestAnInstalledPlugIn:
         await check_scorer(parse("vowels", "scorer"))
         await check_selector(parse("last-word", "selector"))
         check_stop_rule(parse("twice", "stop-rule"))
+        check_method(parse("second-look(n=2)", "method"))
         await check_engine(engine_for("parrot"), prompt="one two three four five six seven eight")

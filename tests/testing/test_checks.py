@@ -188,6 +188,20 @@ def test_a_stop_rule_with_counts_that_disagree_with_its_call_is_caught():
         check_stop_rule(Two())
 
 
+def test_a_ceiling_that_is_no_cost_is_caught():
+    @spec
+    class Free:
+        async def solve(self, problem, llm):
+            traces = await llm.sample(problem, 1)
+            return Outcome.of(Majority()(traces), traces)
+
+        def ceiling(self, cap):
+            return cap
+
+    with pytest.raises(AssertionError, match=r"`ceiling` returned `64`: return `Cost\("):
+        check_method(Free())
+
+
 def test_a_selector_that_returns_nothing_or_changes_the_pool_is_caught():
     with pytest.raises(AssertionError, match="returned nothing: return `Ranking"):
         check_selector(lambda traces: None)

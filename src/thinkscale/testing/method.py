@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable
 
 from thinkscale.api import needs_of, role_needs_of
-from thinkscale.budget import Budget
+from thinkscale.budget import Budget, Cost
 from thinkscale.built_in import BUILT_IN
 from thinkscale.component_files import name_of
 from thinkscale.contracts import ranked
@@ -82,7 +82,8 @@ async def _check_bill(method: Method, script: Callable[[Cue], Line]) -> None:
     assert billed.output_tokens == seen.output_tokens, (
         f"{billed.output_tokens} tokens billed, {seen.output_tokens} made"
     )
-    most = method.ceiling(CAP)
+    most: object = method.ceiling(CAP)
+    assert isinstance(most, Cost), f"`ceiling` returned `{most!r}`: return `Cost(tokens=…, calls=…)`"
     assert billed.calls <= most.calls, f"`ceiling` promises at most {most.calls} calls, {billed.calls} were made"
     assert billed.output_tokens <= most.tokens, f"`ceiling` promises at most {most.tokens} tokens"
     again = ranked(getattr(method, "select", Majority()), outcome.traces)
