@@ -16,6 +16,7 @@ from thinkscale.registry import spec
 from thinkscale.scorers.length import Length
 from thinkscale.selection.majority import Majority
 from thinkscale.stopping.ahead_by_k import AheadByK
+from thinkscale.stopping.counts import counted
 from thinkscale.testing import check_engine, check_method, check_scorer, check_selector, check_stop_rule
 from thinkscale.types import Outcome, Ranking, Score
 
@@ -186,6 +187,30 @@ def test_a_stop_rule_with_counts_that_disagree_with_its_call_is_caught():
 
     with pytest.raises(AssertionError, match="`decided` and the call disagree"):
         check_stop_rule(Two())
+
+
+def test_a_stop_rule_that_fires_sooner_than_it_foresaw_is_caught():
+    class Hasty:
+        def __call__(self, traces):
+            return any(t.answer for t in traces)
+
+        def soonest(self, traces, left):
+            return left
+
+    with pytest.raises(AssertionError, match="and `soonest` said 8"):
+        check_stop_rule(Hasty())
+
+
+def test_a_stop_rule_that_more_votes_make_unsure_is_caught():
+    class Odd:
+        def __call__(self, traces):
+            return self.decided(counted(traces))
+
+        def decided(self, counts):
+            return bool(counts) and counts[0] % 2 == 1
+
+    with pytest.raises(AssertionError, match="more votes for the leader"):
+        check_stop_rule(Odd())
 
 
 def test_a_ceiling_that_is_no_cost_is_caught():

@@ -137,7 +137,9 @@ def _centres(rule: Numeric, drawn: FloatArray, at: list[int]) -> FloatArray:
 
 def singular(rule: Voting) -> bool:
     """Whether a rule counts votes in a way of its own, so that it has to be asked about every subset, which is slow."""
-    if isinstance(rule, MinimumBayesRisk | Picking):
+    if isinstance(rule, Picking):
+        return type(rule).leading is not Picking.leading
+    if isinstance(rule, MinimumBayesRisk):
         return False
     return type(rule).weights not in (Voting.weights, Majority.weights) or type(rule).tallies is not Voting.tallies
 

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import cast
 
 from thinkscale.contracts import verdict_of
+from thinkscale.pace import Foreseen
 from thinkscale.stopping import StopRule
 from thinkscale.stopping.counts import CountRule, counted
 from thinkscale.testing.guarantees import Guarantee, Passed, Told, keep, made
 from thinkscale.testing.runs import scored_pool
 from thinkscale.types import Answer, Finish, Trace
 
+MORE = 64
+"""Further votes that the leader is given."""
 POOLS = ("aaaaaaaa", "abababab", "aabbbccc", "a.a.bb.a", "..ab.aaaaa", "abcdefgh")
 """The answers of attempts in draw order, a dot for none."""
 
@@ -30,6 +34,7 @@ def check_stop_rule(rule: StopRule, *, told: Told | None = None) -> Passed:
         Guarantee("it says true or false, the same of the same traces", lambda: _check_pure(rule)),
         Guarantee("it never fires before there is an answer", lambda: _check_nothing(rule)),
         Guarantee("what has no answer takes a draw and says nothing", lambda: _check_mute(rule)),
+        Guarantee("what it says of how soon it can fire is true", lambda: _check_soonest(rule)),
         Guarantee("`within(n)` is such a rule for one run of n draws", lambda: _check_within(rule)),
     )
     return made(keep(rule, guarantees, told))
@@ -77,6 +82,20 @@ async def _check_within(rule: StopRule) -> None:
                 "`within(n)` depends on having been asked before"
             )
             assert seen == shown, "the traces that `within(n)` was shown are others afterwards"
+
+
+async def _check_soonest(rule: StopRule) -> None:
+    """How large a wave of draws has to be is worked out from this."""
+    for pool in await _pools():
+        whole: StopRule = rule.within(len(pool)) if hasattr(rule, "within") else rule
+        for seen in range(len(pool) if isinstance(whole, Foreseen) else 0):
+            soonest = cast(Foreseen, whole).soonest(pool[:seen], len(pool) - seen)
+            early = [more for more in range(1, soonest) if verdict_of(whole, pool[: seen + more])]
+            assert not early, f"after {seen} draws it fires {early[:1]} later, and `soonest` said {soonest}"
+        counts = counted(pool)
+        if isinstance(rule, CountRule) and counts:
+            grown = [rule.decided((counts[0] + more, *counts[1:])) for more in range(MORE)]
+            assert grown == sorted(grown), "more votes for the leader make `decided` false again"
 
 
 def _prefixes(pool: Sequence[Trace]) -> list[list[Trace]]:
