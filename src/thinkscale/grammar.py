@@ -50,6 +50,11 @@ def literal(value: object) -> str:
             return repr(value)
 
 
+def kebab(class_name: str) -> str:
+    """Registry name of a class: `BestOfN` → `best-of-n`, `AheadByK` → `ahead-by-k`."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "-", class_name).lower()
+
+
 _TOKEN = re.compile(
     r"""\s*(?:(?P<file>[^\s()\[\],="']+\.py:[A-Za-z_]\w*)
     |(?P<number>[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?(?![\w-]))

@@ -18,7 +18,7 @@ from typing import TypeVar, dataclass_transform
 from thinkscale.built_in import BUILT_IN
 from thinkscale.component_files import digest_of, is_filed, load, name_of
 from thinkscale.errors import SpecError, nearest
-from thinkscale.grammar import Call, call_of, literal
+from thinkscale.grammar import Call, call_of, kebab, literal
 
 __all__ = [
     "MEMBERS",
@@ -85,11 +85,6 @@ def spec_of(component: object) -> str:
     ]
     name = called(type(component))
     return f"{name}({', '.join(changed)})" if changed else name
-
-
-def kebab(class_name: str) -> str:
-    """Registry name of a class: `BestOfN` → `best-of-n`, `AheadByK` → `ahead-by-k`."""
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "-", class_name).lower()
 
 
 def called(cls: type) -> str:
