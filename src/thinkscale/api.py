@@ -10,17 +10,20 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping
+from contextvars import copy_context
 from dataclasses import dataclass, replace
 from functools import wraps
 from typing import ParamSpec, TypeVar
 
+from thinkscale import prompts
 from thinkscale.answers import kind_of
 from thinkscale.budget import CLOSING_TOKENS, Budget, Ledger
+from thinkscale.contracts import solve_by
 from thinkscale.engines.opening import engines_for
 from thinkscale.engines.protocol import Capability, Engine
 from thinkscale.errors import SettingsError
 from thinkscale.identity import digest, prompt_name
-from thinkscale.registry import components, parse, parts_of, remembered
+from thinkscale.registry import components, digests_of, parse, parts_of, remembered
 from thinkscale.selection.majority import Majority
 from thinkscale.session import Event, Method, Place, Run, Session
 from thinkscale.session.nested import roles_of
@@ -55,7 +58,7 @@ def run(work: Coroutine[None, None, T]) -> T:
     except RuntimeError:
         asyncio.run(kept())
         return results[0]
-    thread = threading.Thread(target=elsewhere)
+    thread = threading.Thread(target=copy_context().run, args=(elsewhere,))
     thread.start()
     thread.join()
     if failures:
@@ -103,15 +106,16 @@ async def aask(
     path = settings.store_path
     store = Store(path) if path else None
     try:
-        return await solve(
-            Problem.of(question) if isinstance(question, str) else question,
-            parse(method, "method") if isinstance(method, str) else method,  # type: ignore[arg-type]
-            engine,
-            budget=Budget.parse(budget) if isinstance(budget, str) else budget,
-            run=run,
-            sampling=Sampling(max_tokens=settings.max_tokens),
-            store=store,
-        )
+        with prompts.using(settings.prompts):
+            return await solve(
+                Problem.of(question) if isinstance(question, str) else question,
+                parse(method, "method") if isinstance(method, str) else method,  # type: ignore[arg-type]
+                engine,
+                budget=Budget.parse(budget) if isinstance(budget, str) else budget,
+                run=run,
+                sampling=Sampling(max_tokens=settings.max_tokens),
+                store=store,
+            )
     finally:
         if store:
             store.close()
@@ -175,7 +179,7 @@ async def solve(
         run_id, run.memory, run.journal = page.id, store, _Journal(store, page.id)
         store.begin(page)
     try:
-        outcome = await close(problem, session, await method.solve(problem, session))
+        outcome = await close(problem, session, await solve_by(method, problem, session))
     except BaseException:
         if store:
             store.end(run_id, "interrupted")
@@ -310,6 +314,7 @@ def _page(problem: Problem, method: object, engine: Engine, budget: Budget, *, r
     model = engine.capabilities.model
     question = prompt_name(problem.messages, problem.tools)
     roles = [part for name, each in sorted(run.roles.items()) for part in (name, each.capabilities.model)]
+    roles += [*digests_of(method), *filter(None, [prompts.digest()])]
     name = digest(question, problem.answer_kind, repr(method), model, run.seed, str(budget), repr(sampling), *roles)
     return RunRow(
         id=name[:12],

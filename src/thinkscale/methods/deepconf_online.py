@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import ClassVar
@@ -12,16 +11,17 @@ from typing import ClassVar
 import numpy as np
 
 from thinkscale.budget import Cost
-from thinkscale.confidence import FloatArray, GrowingGroups, token_confidence, trace_confidence
+from thinkscale.confidence import GrowingGroups, known_confidence, trace_confidence
+from thinkscale.contracts import rank
 from thinkscale.engines.protocol import Capability
-from thinkscale.errors import ScorerError, SpecError
+from thinkscale.errors import SpecError
 from thinkscale.pace import Pace
 from thinkscale.registry import at_least, coerce, spec
 from thinkscale.scorers import sampled_logprobs
 from thinkscale.selection import Selector
 from thinkscale.selection.weighted_vote import WeightedVote
 from thinkscale.session import Draws, Session
-from thinkscale.types import Logprobs, Outcome, Path, Problem, Score, Trace
+from thinkscale.types import Outcome, Path, Problem, Score, Trace
 
 KIND = "lowest-confidence"
 
@@ -80,21 +80,21 @@ class DeepconfOnline:
             return [t.scored(Score(value=voice[t.path], kind=KIND)) for t in traces]
 
         def agreed(later: Sequence[Trace]) -> bool:
-            weights = [v.weight for v in self.select(scored([*first, *later])).votes]
+            weights = [v.weight for v in rank(self.select, scored([*first, *later])).votes]
             return self.consensus is not None and bool(weights) and weights[0] >= self.consensus * sum(weights)
 
         left, unsure = max(0, self.n - self.warmup), _Unsure(threshold, self)
         later = await draw(left, until=unsure, enough=agreed, pace=self.pace) if left and not agreed(()) else Draws()
-        pool = scored([*first, *later])
+        ranking = rank(self.select, pool := scored([*first, *later]))
         early, needed = later.enough or (left > 0 and not later), sum(t.tokens for t in first) + (later.needed or 0)
-        return Outcome.of(self.select(pool), pool, enough=early, needed=needed)
+        return Outcome.of(ranking, pool, enough=early, needed=needed)
 
     def ceiling(self, cap: int) -> Cost:
         """No attempt is aborted."""
         return Cost(tokens=cap, calls=1) * self.n
 
     def _lowest(self, trace: Trace) -> float:
-        return trace_confidence(_sure(sampled_logprobs(trace), self.top), self.window, "lowest")
+        return trace_confidence(known_confidence(sampled_logprobs(trace), self.top), self.window, "lowest")
 
 
 @dataclass(slots=True)
@@ -111,13 +111,4 @@ class _Unsure:
             return False
         if seen is None or seen.tokens > len(signals.chosen):  # the draw is new, or broke off and was begun anew
             seen = self.groups[trace.path] = GrowingGroups(self.method.window)
-        return seen.grow(_sure(signals, self.method.top, seen.tokens)) < self.threshold
-
-
-def _sure(signals: Logprobs | None, top: int, start: int = 0) -> FloatArray:
-    """Confidence of every token from one on; none where the engine told fewer likely tokens than were asked for."""
-    with suppress(ScorerError):
-        if signals is not None:
-            chosen, likely = tuple(signals.chosen[start:]), tuple(signals.top[start:])
-            return token_confidence(Logprobs(space=signals.space, chosen=chosen, top=likely), top)
-    return np.empty(0)
+        return seen.grow(known_confidence(signals, self.method.top, seen.tokens)) < self.threshold

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from thinkscale.budget import Cost
+from thinkscale.contracts import rank
 from thinkscale.pace import Pace
 from thinkscale.registry import at_least, coerce, spec
 from thinkscale.selection import Selector
@@ -38,7 +39,7 @@ class SelfConsistency:
         traces = await llm.sample(
             problem, self.n, by=self.by, enough=self.stop, pace=self.pace, temperature=self.temperature
         )
-        return Outcome.of(self.select(traces), traces, enough=traces.enough, needed=traces.needed)
+        return Outcome.of(rank(self.select, traces), traces, enough=traces.enough, needed=traces.needed)
 
     def ceiling(self, cap: int) -> Cost:
         """All n attempts."""

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from thinkscale.answers import called
 from thinkscale.budget import Cost
+from thinkscale.contracts import rank, scores_of
 from thinkscale.registry import at_least, spec
 from thinkscale.scorers import Scorer, scoring_ceiling
 from thinkscale.selection import Selector
@@ -44,9 +45,9 @@ class ToolCallBestOfN:
         drawn = await llm.sample(problem, self.n, temperature=self.temperature)
         traces = [self._keyed(trace) for trace in drawn]
         if self.judge:
-            scores = await self.judge.score(problem, [_spelled(t) for t in traces], llm)
+            scores = await scores_of(self.judge, problem, [_spelled(t) for t in traces], llm)
             traces = [trace.scored(score) for trace, score in zip(traces, scores, strict=True)]
-        return Outcome.of(self.select(traces), traces)
+        return Outcome.of(rank(self.select, traces), traces)
 
     def ceiling(self, cap: int) -> Cost:
         """All n proposals, and what judging them takes."""

@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 
 from thinkscale.budget import Cost
+from thinkscale.contracts import rank
 from thinkscale.prompts import ask
 from thinkscale.registry import at_least, spec
 from thinkscale.scorers import shown
@@ -62,7 +63,7 @@ class UniversalSelfConsistency:
                 pool = [t.scored(Score(value=float(i == best), kind=_KIND)) for i, t in enumerate(traces)]
             else:
                 llm.warn("no response was chosen, because the choice was not made or not finished: the vote decided")
-        return Outcome.of(self.select(pool), pool)
+        return Outcome.of(rank(self.select, pool), pool)
 
     def ceiling(self, cap: int) -> Cost:
         """All n attempts and one choice."""
