@@ -192,7 +192,7 @@ class Exchange:
         body = endpoint.dialect.body(request, endpoint.model, request.n, endpoint.habits)
         put_priority(body, endpoint.habits, waits=_further(request))
         async with endpoint.transport.streamed(endpoint.dialect.path, body) as reply:
-            if not reply.streams:
+            if not await reply.streams():
                 whole = await reply.whole()
                 if not isinstance(whole, dict):
                     raise EngineError(
