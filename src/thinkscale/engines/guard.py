@@ -39,7 +39,7 @@ WAIT = 60.0
 """Most seconds that are waited before a server is asked again."""
 LOOK = 1.0
 """Seconds after which a connection that is silent is looked at."""
-_SPREAD, _SLACK = 16, 256
+SPREAD, _SLACK = 16, 256
 """Characters of a token, on average, that no text has more of; and characters to spare."""
 _COARSE = 8
 """Characters of a piece, on average, from which on it is more than a token."""
@@ -83,6 +83,11 @@ class Halves:
         if not last and "\ud800" <= text[-1:] <= "\udbff":
             text, self._high = text[:-1], text[-1]
         return self._bytes.decode(_LONE.sub("\ufffd", text).encode("utf-8", "surrogateescape"), last)
+
+
+def writable(text: str) -> str:
+    """A text without halves of characters, which cannot be written down."""
+    return text if text.isascii() else Halves().mend(text, last=True)
 
 
 @contextmanager
@@ -196,7 +201,7 @@ def possible(cap: int, characters: int) -> int:
 
 def exceeded(cap: int, tokens: int, characters: int) -> bool:
     """Whether a draw is longer than was asked for, by its tokens or else by its text."""
-    return tokens > cap or characters > _SPREAD * cap + _SLACK
+    return tokens > cap or characters > SPREAD * cap + _SLACK
 
 
 def estimated(pieces: int, characters: int) -> int:
@@ -214,15 +219,22 @@ def tokens_of(told: object) -> int | None:
 
 
 def logprob(told: object) -> float:
-    """A log-probability in nats, at most 0, and no less than single precision holds.
+    """A log-probability in nats, at most 0.
 
     Raises:
         ValueError, TypeError: it is none.
     """
+    if type(told) is float and told <= 0.0:
+        return told
     number = float(told)  # type: ignore[arg-type]
     if math.isnan(number) or isinstance(told, bool):
         raise ValueError(f"`{told}` is no log-probability")
-    return min(0.0, max(number, _FLOOR))
+    return min(0.0, number)
+
+
+def sampled(told: object) -> float:
+    """The log-probability of a token that was sampled, and so has one: what stands for none is the least there is."""
+    return max(logprob(told), _FLOOR)
 
 
 def size_of(request: Request) -> int:

@@ -74,20 +74,13 @@ class Transport:
         """
         return await self._json("POST", path, body, root=root)
 
-    def streamed(
-        self, path: str, body: Mapping[str, object], most: int = guard.STREAM
-    ) -> AbstractAsyncContextManager[Reply]:
+    def streamed(self, path: str, body: Mapping[str, object]) -> AbstractAsyncContextManager[Reply]:
         """The reply to a request while it comes in. Leaving the context early closes the connection.
-
-        Args:
-            path: below the base URL.
-            body: the request.
-            most: bytes after which a stream is given up.
 
         Raises:
             EngineError: the server refused, failed or fell silent, here or inside the context.
         """
-        return self._request("POST", self._at(path), body, most)
+        return self._request("POST", self._at(path), body)
 
     async def aclose(self) -> None:
         """Close the connections of the running loop."""
@@ -130,9 +123,7 @@ class Transport:
             ) from None
 
     @asynccontextmanager
-    async def _request(
-        self, method: str, url: URL, body: Mapping[str, object] | None, most: int = guard.STREAM
-    ) -> AsyncIterator[Reply]:
+    async def _request(self, method: str, url: URL, body: Mapping[str, object] | None) -> AsyncIterator[Reply]:
         try:
             data = None if body is None else orjson.dumps(body, default=_plain)
         except orjson.JSONEncodeError as error:
@@ -141,7 +132,7 @@ class Transport:
             # aiohttp's timers begin anew with every byte of the headers.
             async with asyncio.timeout(CONNECT + self.idle):
                 response = await self._answered(method, url, data)
-        reply = Reply(self, response, most)
+        reply = Reply(self, response)
         try:
             if response.status >= 300:
                 raise self.failure(response.status, _loaded(await reply.beginning(guard.COMPLAINT)), response.headers)
@@ -211,11 +202,15 @@ class Transport:
 class Reply:
     """A reply while it comes in."""
 
-    def __init__(self, transport: Transport, response: aiohttp.ClientResponse, most: int) -> None:
-        self._transport, self._response, self._left = transport, response, most
-        self._most = most
+    def __init__(self, transport: Transport, response: aiohttp.ClientResponse) -> None:
+        self._transport, self._response = transport, response
+        self._left = self._most = guard.STREAM
         self._first = b""
         self._silence = guard.Silence(response, transport.idle)
+
+    def allow(self, most: int) -> None:
+        """Give the reply up after so many bytes."""
+        self._left = self._most = most
 
     async def streams(self) -> bool:
         """Whether events come; otherwise the server answers in one piece. What comes tells, and not what it is called.
@@ -265,7 +260,8 @@ class Reply:
         Raises:
             EngineError: it is none, or has more than `most` bytes.
         """
-        raw, self._left, self._most = bytearray(), most, most
+        raw = bytearray()
+        self.allow(most)
         if (self._response.content_length or 0) > most:
             raise guard.too_much(self._transport.shown, most)
         async for block in self.blocks():
