@@ -7,6 +7,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Mapping
 
+from thinkscale.engines.guard import size_of
 from thinkscale.engines.protocol import Request
 from thinkscale.errors import CapabilityError, ContextError, EngineError, ModelError
 
@@ -114,16 +115,20 @@ def blind(error: EngineError, request: Request) -> bool:
     return pictured and not error.overloaded and error.status is not None and bool(_PICTURE.search(error.words))
 
 
-def room(error: EngineError, cap: int, context: int | None) -> int | None:
-    """Tokens there is room for behind a prompt, as a refusal or the context tells; `None` if none, or enough."""
-    if not isinstance(error, ContextError):
+def room(error: EngineError, request: Request, context: int | None) -> int | None:
+    """Tokens for which there is room behind a prompt, as a refusal or else the context tells.
+
+    `None` where nobody tells, or as many were not asked for.
+    """
+    cap = request.sampling.max_tokens
+    if not isinstance(error, ContextError) or not cap:
         return None
-    told = [_whole(found) for found in _CONTEXT.findall(error.words)]
-    context = context or (told[0] if told else None)
     prompt = next((_whole(a or b) for a, b in _PROMPT.findall(error.words)), None)
+    if context is None and prompt is not None:
+        context = next(map(_whole, _CONTEXT.findall(error.words)), None)
     if context is None:
         return None
-    left = context - prompt if prompt is not None and prompt < context else min(cap, context) // 2
+    left = context - (size_of(request) if prompt is None else prompt)
     return left if 0 < left < cap else None
 
 

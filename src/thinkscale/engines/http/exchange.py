@@ -239,9 +239,8 @@ class Exchange:
                     raise
                 if blind(error, request):
                     raise self._blind(error) from None
-                cap = request.sampling.max_tokens
-                if cap and (left := room(error, cap, self.endpoint.context)):
-                    log.info("%s has room for %d tokens of the %d asked for", self.endpoint.transport.shown, left, cap)
+                if left := room(error, request, self.endpoint.context):
+                    log.info("%s has room for %d tokens behind this prompt", self.endpoint.transport.shown, left)
                     request = replace(request, sampling=replace(request.sampling, max_tokens=left))
                 elif not self.endpoint.drops(error, body):
                     raise
