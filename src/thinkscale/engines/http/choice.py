@@ -114,7 +114,8 @@ class Choice:
         if total is None:
             self.tokens += text != ""
         elif total > self.tokens:
-            self.tokens = total if total <= self.cap else min(total, guard.possible(self.cap, self.characters))
+            believed = total <= self.cap or total <= guard.possible(self.cap, self.characters)
+            self.tokens = total if believed else self.tokens + (text != "")
         self.fresh.append(text)
         if self.tokens > self.cap or self.characters > guard.SPREAD * self.cap:
             self.tokens = max(self.tokens, self.pieces)
@@ -179,8 +180,8 @@ class Choice:
 
     def _new(self, piece: Piece, ending: int) -> int:
         characters = self.characters + len(piece.text) + len(piece.thought)
-        if piece.total is not None:
-            new = max(0, min(piece.total, guard.possible(self.cap, characters)) - self.tokens)
+        if piece.total is not None and piece.total <= guard.possible(self.cap, characters):
+            new = max(0, piece.total - self.tokens)
         elif piece.sampled is not None:
             new = piece.sampled
         else:

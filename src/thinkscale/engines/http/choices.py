@@ -147,7 +147,7 @@ class Choices:
         says = bool(piece.text or piece.thought or piece.calls)
         choice = growing.get(at)
         if choice is None:
-            self._stray += says
+            self._stray += says and not self.unbounded
             if self.unbounded:
                 growing.clear()
         elif says or choice.finish is None or piece.finish is not None:
