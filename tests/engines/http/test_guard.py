@@ -1,4 +1,4 @@
-"""Whatever a server sends, or does not send, costs bounded memory and time, and no more tokens than it can have made."""
+"""Whatever a server sends, or does not send, costs bounded memory and time, and no more tokens than it can make."""
 
 import asyncio
 import gzip

@@ -200,16 +200,16 @@ class Choice:
 
     def _mark(self, piece: Piece) -> None:
         """Take over the piece as the model's family writes it, thinking between its markers."""
-        if self.closed and piece.thought:
+        answers = bool(piece.text or piece.calls)
+        if self.closed:
             self.held.append(piece.thought)
-            if not (piece.text or piece.calls):
+            if not answers:
                 return
         thought = "".join(self.held) if self.held else piece.thought
         self.held.clear()
         if thought and not self.thinking:
             thought = ("" if self.opened else self.think.open) + thought
             self.thinking, self.opened = True, False
-        answers = bool(piece.text or piece.calls)
         if answers and self.thinking:
             self.thinking, self.closed = False, False
             thought += self.think.close

@@ -87,7 +87,7 @@ class Endpoint:
             return True
         extra = [*habits.always, *(["priority"] if habits.later is not None else [])]
         found = [name for name in extra if name in words and name in body] if refused(error) else []
-        found = found or named(error, body, self.transport.clean)
+        found = list(dict.fromkeys([*found, *named(error, body, self.transport.clean)]))
         if new := [name for name in found if name not in self.left_out]:
             self.left_out.update(new)
             log.warning("%s refuses %s: not sent any more", self.transport.shown, ", ".join(f"`{n}`" for n in new))
