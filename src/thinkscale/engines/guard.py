@@ -39,7 +39,7 @@ WAIT = 60.0
 """Most seconds that are waited before a server is asked again."""
 LOOK = 1.0
 """Seconds after which a connection that is silent is looked at."""
-SPREAD, _SLACK = 16, 256
+_SPREAD, _SLACK = 16, 256
 """Characters of a token, on average, that no text has more of; and characters to spare."""
 _COARSE = 8
 """Characters of a piece, on average, from which on it is more than a token."""
@@ -199,9 +199,9 @@ def possible(cap: int, characters: int) -> int:
     return max(cap, 4 * characters)
 
 
-def exceeded(cap: int, tokens: int, characters: int) -> bool:
-    """Whether a draw is longer than was asked for, by its tokens or else by its text."""
-    return tokens > cap or characters > SPREAD * cap + _SLACK
+def longest(cap: int) -> int:
+    """Characters of a text above which it has more than so many tokens."""
+    return _SPREAD * cap + _SLACK
 
 
 def estimated(pieces: int, characters: int) -> int:

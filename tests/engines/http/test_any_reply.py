@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -74,11 +74,9 @@ async def played(data, dialect, n):
     chunks = []
     request = Request(messages=(Message("user", "hi"),), sampling=Sampling(max_tokens=CAP), seeds=tuple(range(n)))
     exchange = Exchange(endpoint, request, Abort(), chunks.extend)
-    try:
+    with suppress(EngineError):
         async with asyncio.timeout(20):
             await exchange.run()
-    except EngineError as error:
-        assert str(error)
     return chunks
 
 

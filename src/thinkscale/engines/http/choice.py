@@ -29,6 +29,8 @@ class Choice:
     think: ThinkFormat
     cap: int = guard.DRAW
     """Most tokens that were asked for."""
+    most: int = guard.longest(guard.DRAW)
+    """Characters that no text of so many tokens has."""
     opened: bool = False
     """Whether the turn that it continues stands inside a thinking."""
     closed: bool = False
@@ -43,8 +45,10 @@ class Choice:
     certain: bool = False
     """Whether the server itself gave the number of tokens with the end."""
     thinking: bool = False
+    careful: bool = False
+    """Whether text that comes now is more than text: the end of a thinking, or the second half of a character."""
     logprobs: list[Logprobs] = field(default_factory=list)
-    calls: Calls = field(default_factory=Calls)
+    calls: Calls | None = None
     finish: Finish | None = None
     stop_string: str | None = None
     over_cap: bool = False
@@ -57,9 +61,9 @@ class Choice:
     """Whether text came after a reason for the end."""
     fresh: list[str] = field(default_factory=list)
     """Text that came since it was last shown."""
-    ready: list[str] = field(default_factory=list)
+    ready: str = ""
     """Text before that which was looked through for stop strings, where there are some, or need not be."""
-    held: list[str] = field(default_factory=list)
+    held: str = ""
     """Thinking of which it is not known whether it is the answer."""
     halves: guard.Halves | None = None
     """Puts characters together, where some came in halves."""
@@ -82,33 +86,33 @@ class Choice:
         """Take in a piece; a text that ends without saying its tokens has `ending` more than it has pieces."""
         if self.halves is not None:
             piece = _mended(piece, self.halves)
-        says = bool(piece.text or piece.thought or piece.calls) and piece.sampled != 0
-        self.late |= says and self.finish is not None
-        self.tokens += self._new(piece, ending)
-        self.pieces += says
-        self.tokens = max(self.tokens, self.pieces)
-        if piece.thought or self.thinking or self.held:
+        if (piece.text or piece.thought or piece.calls) and piece.sampled != 0:
+            self.pieces += 1
+            self.characters += len(piece.text) + len(piece.thought)
+            self.late |= self.finish is not None
+        self.tokens = max(self.tokens + self._new(piece, ending), self.pieces)
+        if piece.thought or self.careful:
             self._mark(piece)
+            self.careful = self.thinking or self.held != "" or self.halves is not None
         elif piece.text:
             self.fresh.append(piece.text)
-        self.characters += len(piece.text) + len(piece.thought)
         if piece.logprobs is not None:
             self.logprobs.append(piece.logprobs)
-        for call in piece.calls:
-            self.characters += self.calls.add(call)
+        if piece.calls:
+            self.calls = self.calls or Calls()
+            self.characters += sum(map(self.calls.add, piece.calls))
         if piece.finish is not None:
             self._end(piece)
-        if guard.exceeded(self.cap, self.tokens, self.characters):
+        if self.tokens > self.cap or self.characters > self.most:
             self.cut()
 
     def say(self, word: Word) -> None:
         """Take in a piece that is nothing but text."""
-        if word.thought or self.thinking or self.held:
+        if word.thought or self.careful:
             self.grow(word.piece, 0)
             return
         text, total = word.text, word.total
-        if self.halves is not None:
-            text = self.halves.mend(text)
+        self.fresh.append(text)
         self.characters += len(text)
         self.pieces += text != ""
         if total is None:
@@ -116,11 +120,8 @@ class Choice:
         elif total > self.tokens:
             believed = total <= self.cap or total <= guard.possible(self.cap, self.characters)
             self.tokens = total if believed else self.tokens + (text != "")
-        self.fresh.append(text)
-        if self.tokens > self.cap or self.characters > guard.SPREAD * self.cap:
-            self.tokens = max(self.tokens, self.pieces)
-            if guard.exceeded(self.cap, self.tokens, self.characters):
-                self.cut()
+        if self.tokens > self.cap or self.characters > self.most:
+            self.cut()
 
     def cut(self) -> None:
         """End it here, because it is longer than was asked for, and count what was seen of it."""
@@ -133,8 +134,7 @@ class Choice:
         self.fresh.clear()
         shown = self.tail.add(text, last=self.finish is not None)
         if self.ready:
-            shown = "".join(self.ready) + shown
-            self.ready.clear()
+            shown, self.ready = self.ready + shown, ""
         if self.tail.stopped is not None:
             self.finish, self.stop_string = Finish.stop, self.tail.stopped
         return shown
@@ -143,14 +143,14 @@ class Choice:
         """The end of the text: what was held back, and the answer where it came as thinking."""
         if self.halves is not None:
             self.fresh.append(self.halves.mend("", last=True))
-        text, close = self.tail.text, self.think.close
         if self.held:
-            self.fresh.append("".join(self.held))
-            self.held.clear()
-            self.thought_tokens = 0
-        elif self.alone and self.thinking and self.finish is Finish.eos and not self.calls and close not in text:
-            self.fresh += [close, text.removeprefix(self.think.open)]
-        return self.show() + self.tail.finish()
+            self.fresh.append(self.held)
+            self.held, self.thought_tokens = "", 0
+        elif self.alone and self.thinking and self.finish is Finish.eos and self.calls is None:
+            text, close = self.tail.text, self.think.close
+            if close not in text:
+                self.fresh += [close, text.removeprefix(self.think.open)]
+        return (self.show() if self.fresh else "") + self.tail.finish()
 
     def signals(self) -> Logprobs | None:
         """The log-probabilities that came since they were last passed on."""
@@ -168,7 +168,7 @@ class Choice:
             stop_string=self.stop_string,
             logprobs=Logprobs.joined(self.logprobs) if self.logprobs else None,
             error=FILTERED if self.finish is Finish.error else None,
-            tool_calls=self.calls.all(),
+            tool_calls=() if self.calls is None else self.calls.all(),
             usage=Usage(
                 calls=1,
                 input_tokens=bill.input_tokens,
@@ -179,8 +179,7 @@ class Choice:
         )
 
     def _new(self, piece: Piece, ending: int) -> int:
-        characters = self.characters + len(piece.text) + len(piece.thought)
-        if piece.total is not None and piece.total <= guard.possible(self.cap, characters):
+        if piece.total is not None and piece.total <= guard.possible(self.cap, self.characters):
             new = max(0, piece.total - self.tokens)
         elif piece.sampled is not None:
             new = piece.sampled
@@ -201,12 +200,12 @@ class Choice:
     def _mark(self, piece: Piece) -> None:
         """Take over the piece as the model's family writes it, thinking between its markers."""
         answers = bool(piece.text or piece.calls)
+        thought = piece.thought
         if self.closed:
-            self.held.append(piece.thought)
+            self.held += thought
             if not answers:
                 return
-        thought = "".join(self.held) if self.held else piece.thought
-        self.held.clear()
+            thought, self.held = self.held, ""
         if thought and not self.thinking:
             thought = ("" if self.opened else self.think.open) + thought
             self.thinking, self.opened = True, False
@@ -215,8 +214,9 @@ class Choice:
             thought += self.think.close
         if self.tail.stops and thought:
             # A stop string is the client's word for the end of an answer, and no word of the thinking.
-            self.ready += [self.tail.add("".join(self.fresh)), self.tail.skip(thought)]
+            before = "".join(self.fresh)
             self.fresh.clear()
+            self.ready += self.tail.add(before) + self.tail.skip(thought)
         elif thought:
             self.fresh.append(thought)
         if piece.text:

@@ -50,13 +50,16 @@ class Choices:
         trusted: bool = True,
     ) -> None:
         cap = bounds.cap if bounds else guard.DRAW
-        alone = not begun and not set(stops) & {*think.ends, think.close.strip()}
-        self._choices = [Choice(draw, Tail(stops), think, cap, opened, closed, alone) for draw in draws]
+        alone = not begun and not (stops and set(stops) & {*think.ends, think.close.strip()})
+        most = guard.longest(cap)
+        self._choices = [Choice(draw, Tail(stops), think, cap, most, opened, closed, alone) for draw in draws]
         self._abort, self._bounds, self._trusted = abort, bounds, trusted or len(draws) == 1
         self._usage: Usage | None = None
         self._prompt = UNBILLED
         self._only: int | None = None
         """The number that the server gives the only choice."""
+        self.unbounded = False
+        """Whether the server goes on with choices that are longer than was asked for, so that all have to end."""
         self._stray = 0
         """Pieces of choices that nobody asked for, or that had been ended here."""
         self.ending = ending
@@ -94,11 +97,6 @@ class Choices:
         return len(alone) == 1 < len(self._choices) and (alone[0].ends > 1 or alone[0].late) and not alone[0].down
 
     @property
-    def unbounded(self) -> bool:
-        """Whether the server goes on with choices that are longer than was asked for, so that all have to end."""
-        return any(c.over_cap for c in self._choices) and self._stray > len(self._choices)
-
-    @property
     def unwanted(self) -> bool:
         """Whether some choice is still growing, at the server, and none of those that are is wanted."""
         if self.unbounded:
@@ -109,13 +107,14 @@ class Choices:
     def mend(self) -> None:
         """From now on characters may come in halves."""
         for choice in self._choices:
-            choice.halves = choice.halves or guard.Halves()
+            choice.halves, choice.careful = choice.halves or guard.Halves(), True
 
     def take(self, heard: Iterable[News | Piece | Word]) -> list[Chunk]:
         """Let the choices grow by what the server said; the news of one choice are passed on as one."""
-        growing = {at: choice for at, choice in enumerate(self._choices) if choice.growing}
+        growing = {at: choice for at, choice in enumerate(self._choices) if choice.finish is None or choice.growing}
         grown: dict[int, Choice] = {}
-        numbered = len(self._choices) > 1 or not self._only
+        several, ending = len(self._choices) > 1, self.ending or 0
+        numbered = several or not self._only
         for news in heard:
             self.begun = True
             if isinstance(news, Word):
@@ -128,11 +127,16 @@ class Choices:
                     continue
                 news = news.piece  # noqa: PLW2901
             for piece in (news,) if isinstance(news, Piece) else news.pieces:
-                self._grow(piece, growing, grown)
-            if isinstance(news, News):
-                self._prompt = news.prompt or self._prompt
-                if news.usage is not None:
-                    self._note(news)
+                choice = growing.get(piece.index) if several else None
+                if choice is None or choice.finish is not None:
+                    self._grow(piece, growing, grown)
+                    continue
+                choice.grow(piece, ending)
+                grown[piece.index] = choice
+                if choice.over_cap:
+                    del growing[piece.index]
+            if isinstance(news, News) and (news.prompt is not None or news.usage is not None):
+                self._note(news)
         shown = [(choice, self._fresh(choice)) for choice in grown.values()]
         over = self.over
         return [chunk for choice, text in shown for chunk in self._told(choice, text, over)]
@@ -144,11 +148,11 @@ class Choices:
             if self._only is None:
                 self._only = at
             at = 0 if at == self._only else -1
-        says = bool(piece.text or piece.thought or piece.calls)
-        choice = growing.get(at)
+        choice, says = growing.get(at), bool(piece.text or piece.thought or piece.calls)
         if choice is None:
             self._stray += says and not self.unbounded
-            if self.unbounded:
+            if self._stray > len(self._choices) and any(c.over_cap for c in self._choices):
+                self.unbounded = True
                 growing.clear()
         elif says or choice.finish is None or piece.finish is not None:
             choice.grow(piece, self.ending or 0)
@@ -157,11 +161,14 @@ class Choices:
                 del growing[at]
 
     def _note(self, news: News) -> None:
-        assert news.usage is not None
-        usage = news.usage
+        """Take in what a bill says, or what is said of the prompt before there is one."""
+        usage = news.usage or news.prompt or UNBILLED
         if self._bounds is not None:
             most = sum(guard.possible(c.cap, c.characters) for c in self._choices)
             usage = self._bounds.believed(usage, most)
+        if news.usage is None:
+            self._prompt = usage
+            return
         prompt = replace(usage, output_tokens=0, reasoning_tokens=None)
         if usage.output_tokens == 0 and any(c.tokens for c in self._choices):
             self._prompt = prompt  # a bill of nothing for what was seen is none
@@ -187,8 +194,7 @@ class Choices:
         """The text by which a choice has grown; that of a draw that was cut does not count."""
         if choice.draw in self._abort:
             choice.fresh.clear()
-            choice.ready.clear()
-            choice.held.clear()
+            choice.ready = choice.held = ""
             choice.finish = Finish.aborted if choice.finish else None
             return ""
         return choice.show()
