@@ -48,7 +48,7 @@ class EngineError(ThinkscaleError):
     """A model or server failed to produce what was asked.
 
     `retryable` may be set per instance; `retry_after` is the wait in seconds that the other side asked for, if any;
-    `status` is the HTTP status behind it, if there was one.
+    `status` is the HTTP status behind it, if there was one; `words` is what the other side said, as it said it.
     """
 
     def __init__(
@@ -58,6 +58,7 @@ class EngineError(ThinkscaleError):
         self.retryable = retryable
         self.retry_after = retry_after
         self.status = status
+        self.words = ""
 
     @property
     def overloaded(self) -> bool:
