@@ -26,7 +26,7 @@ from thinkscale.registry import components, parse, parts_of, remembered
 from thinkscale.selection.majority import Majority
 from thinkscale.session import Method, Session
 from thinkscale.settings import Settings, load
-from thinkscale.store import Run, Store
+from thinkscale.store import RunRow, Store
 from thinkscale.types import AnswerKind, Finish, Origin, Outcome, Problem, Sampling, Stopped, Trace
 
 _MAIN = frozenset({"main"})
@@ -294,12 +294,14 @@ def summary(outcome: Outcome, method: object, engine: Engine, seed: int, budget:
     }
 
 
-def _page(problem: Problem, method: object, engine: Engine, budget: Budget, *, desk: Desk, sampling: Sampling) -> Run:
+def _page(
+    problem: Problem, method: object, engine: Engine, budget: Budget, *, desk: Desk, sampling: Sampling
+) -> RunRow:
     model = engine.capabilities.model
     question = prompt_name(problem.messages, problem.tools)
     roles = [part for name, each in sorted(desk.roles.items()) for part in (name, each.capabilities.model)]
     name = digest(question, problem.answer_kind, repr(method), model, desk.seed, str(budget), repr(sampling), *roles)
-    return Run(
+    return RunRow(
         id=name[:12],
         started=time.time(),
         method=repr(method),

@@ -36,7 +36,7 @@ _detail = TypeAdapter(tuple[tuple[int, ...], Logprobs | None, tuple[Mapping[str,
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
+class RunRow:
     """The record of one run."""
 
     id: str
@@ -106,7 +106,7 @@ class Store:
         self._traces.append((run, trace, role, pool))
         self._soon()
 
-    def begin(self, run: Run) -> None:
+    def begin(self, run: RunRow) -> None:
         """Enter a run, or enter it again: the same run continues where it stopped."""
         self.flush()
         self._write(
@@ -132,7 +132,7 @@ class Store:
         body = json.dumps(summary) if summary is not None else None
         self._write("UPDATE runs SET status = ?, outcome = ? WHERE id = ?", (status, body, run))
 
-    def runs(self, like: str = "", limit: int = 20) -> list[Run]:
+    def runs(self, like: str = "", limit: int = 20) -> list[RunRow]:
         """The latest runs whose name starts with `like`, newest first."""
         rows = self._read(
             "SELECT id, started, status, method, model, seed, budget, problem, outcome FROM runs "
@@ -380,9 +380,9 @@ def _restored(detail: str) -> Score:
     return _score.validate_python(json.loads(detail))
 
 
-def _run(row: Sequence[object]) -> Run:
+def _run(row: Sequence[object]) -> RunRow:
     id, started, status, method, model, seed, budget, problem, outcome = row
-    return Run(
+    return RunRow(
         id=str(id),
         started=float(str(started)),
         status=str(status),

@@ -23,7 +23,7 @@ from thinkscale.errors import StoreError
 from thinkscale.methods.best_of_n import BestOfN
 from thinkscale.methods.self_consistency import SelfConsistency
 from thinkscale.stopping.fixed import Fixed
-from thinkscale.store import SCHEMA, Run, Store
+from thinkscale.store import SCHEMA, RunRow, Store
 from thinkscale.types import (
     Answer,
     AnswerKind,
@@ -48,7 +48,7 @@ PROBLEM = Problem(
     answer_kind=AnswerKind.text,
     metadata={"level": 3},
 )
-RUN = Run(id="abc", started=12.5, method="single", model="toy", seed=2**63, budget="tokens=5", problem=PROBLEM)
+RUN = RunRow(id="abc", started=12.5, method="single", model="toy", seed=2**63, budget="tokens=5", problem=PROBLEM)
 LOGPROBS = Logprobs(
     space=LogprobSpace.processed,
     chosen=(-0.1, -math.inf),
