@@ -20,7 +20,7 @@ from thinkscale.desk import Desk, Event
 from thinkscale.engines.opening import engines_for
 from thinkscale.engines.protocol import Capability, Engine
 from thinkscale.errors import SettingsError
-from thinkscale.identity import digest, prompt_name
+from thinkscale.identity import digest, prompt_name, rules_name
 from thinkscale.launch import roles_of
 from thinkscale.registry import components, parse, parts_of, remembered
 from thinkscale.selection.majority import Majority
@@ -172,6 +172,7 @@ async def solve(
     if store:
         page = _page(problem, method, engine, budget, desk=desk, sampling=sampling)
         run_id, desk.memory, desk.journal = page.id, store, _Journal(store, page.id)
+        await store.room()
         store.begin(page)
     try:
         outcome = await closed(problem, session, await method.solve(problem, session))
@@ -184,8 +185,8 @@ async def solve(
         for place, trace in enumerate(outcome.traces):
             store.record(run_id, trace, "main", place)
         store.end(run_id, "done", summary(outcome, method, engine, desk.seed, budget))
-        if store.trouble:
-            outcome = replace(outcome, run="", warnings=(*outcome.warnings, store.trouble))
+        if unrecorded := await store.settled():
+            outcome = replace(outcome, run="", warnings=(*outcome.warnings, unrecorded))
     return outcome
 
 
@@ -300,7 +301,8 @@ def _page(
     model = engine.capabilities.model
     question = prompt_name(problem.messages, problem.tools)
     roles = [part for name, each in sorted(desk.roles.items()) for part in (name, each.capabilities.model)]
-    name = digest(question, problem.answer_kind, repr(method), model, desk.seed, str(budget), repr(sampling), *roles)
+    drawn = (desk.seed, str(budget), repr(sampling))
+    name = digest(question, problem.answer_kind, repr(method), model, *drawn, *roles, *rules_name())
     return RunRow(
         id=name[:12],
         started=time.time(),

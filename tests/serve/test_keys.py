@@ -327,5 +327,5 @@ def test_keys_live_in_the_store_of_runs_and_in_nothing_else(tmp_path):
     db = sqlite3.connect(other)
     db.execute("CREATE TABLE theirs (x)")
     db.close()
-    with pytest.raises(StoreError, match="cannot be opened"):
+    with pytest.raises(StoreError, match="is not a store"):
         Keyring(other)

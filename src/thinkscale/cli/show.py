@@ -13,6 +13,7 @@ from rich.tree import Tree
 
 from thinkscale.cli.report import clipped
 from thinkscale.errors import StoreError
+from thinkscale.identity import RULES
 from thinkscale.settings import load
 from thinkscale.store import RunRow, Store
 from thinkscale.types import Finish, Origin, Path, Trace
@@ -55,6 +56,9 @@ def _tree(run: RunRow, traces: list[Trace], *, full: bool) -> Tree:
     head = Text(f"{run.id}  {run.method}  {run.model}  seed {run.seed}", style="bold")
     head.append(f"\n{clipped(run.problem.question, 400)}\n", style="default")
     head.append(f"{run.status}, answer: {run.summary.get('answer')}", style="green")
+    former = ((name, was) for name, was in run.rules.items() if was != RULES.get(name, was))
+    if others := [f"{name} {was} (now {RULES[name]})" for name, was in former]:
+        head.append(f"\nunder the rules {', '.join(others)}; what is shown is what was found then", style="yellow")
     root = Tree(head)
     branches: dict[Path, Tree] = {(): root}
     for trace in traces:

@@ -26,7 +26,7 @@ from pydantic import TypeAdapter
 from thinkscale.budget import Budget
 from thinkscale.errors import ServeError, SettingsError, StoreError
 from thinkscale.serve.asking import tighter
-from thinkscale.store import prepared
+from thinkscale.store.schema import opened
 from thinkscale.types import Usage
 
 MINUTE = 60
@@ -343,9 +343,7 @@ class Keyring:
 
 def _opened(path: Path | str) -> sqlite3.Connection:
     try:
-        if str(path) != ":memory:":
-            Path(path).parent.mkdir(parents=True, exist_ok=True)
-        return prepared(sqlite3.connect(path, timeout=_PATIENCE, isolation_level=None, check_same_thread=False))
+        return opened(path, _PATIENCE)
     except (OSError, sqlite3.Error) as error:
         raise StoreError(
             f"the store `{path}`, where keys are kept, cannot be opened ({error}): name another file with `--store` or "
