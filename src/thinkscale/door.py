@@ -186,7 +186,8 @@ async def solve(
             store.record(run_id, trace, "main", place)
         store.end(run_id, "done", summary(outcome, method, engine, desk.seed, budget))
         if unrecorded := await store.settled():
-            outcome = replace(outcome, run="", warnings=(*outcome.warnings, unrecorded))
+            run_id = "" if store.trouble else run_id
+            outcome = replace(outcome, run=run_id, warnings=(*outcome.warnings, unrecorded))
     return outcome
 
 

@@ -175,10 +175,10 @@ class Store:
         self._writer.put(Act(act, OVERHEAD + size))
 
     def _complaint(self) -> str | None:
+        if self.trouble or self.lost == self._told:
+            return self.trouble
         lost, self._told = self.lost - self._told, self.lost
-        if lost and not self.trouble:
-            return f"{lost} records could not be written to the store `{self.path}`, and were let go"
-        return self.trouble
+        return f"{lost} records could not be written to the store `{self.path}`, and were let go"
 
 
 def _close(writer: Writer, reader: Reader) -> None:

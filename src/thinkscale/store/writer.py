@@ -63,6 +63,8 @@ class Writer:
         self._waiting: list[tuple[int, Callable[[], object]]] = []
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
+        if db:
+            db.execute(f"PRAGMA busy_timeout = {round(1000 * LOCKED)}")
 
     @property
     def size(self) -> int:
