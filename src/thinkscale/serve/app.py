@@ -246,7 +246,7 @@ async def _wanted(exchange: Exchange, request: Request, raw: bytes) -> AsyncIter
             exchange.joined, exchange.order = True, replace(running.order, asked=order.asked)
             yield running
         return
-    admission = gateway.keyring.admit(key, most(order))
+    admission = await gateway.keyring.admitted(key, most(order))
     exchange.order = order = replace(order, budget=tighter(order.budget, admission.budget))
 
     def ended(running: Running) -> None:
