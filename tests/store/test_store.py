@@ -392,3 +392,16 @@ async def test_the_stored_summary_is_the_outcome(path):
     assert json.loads(json.dumps(run.summary)) == run.summary
     assert [t.path for t in store.pool(run.id)] == [t.path for t in outcome.traces]
     store.close()
+
+
+def test_verdicts_are_kept_between_runs_for_each_version_of_the_comparison(path):
+    store = Store(path)
+    pairs = [("1/2", "0.5"), ("1/2", "half \x00 é")]
+    store.verdicts_keep("number", 3, {pairs[0]: "same", pairs[1]: "unknown"})
+    store.verdicts_keep("number", 3, {pairs[1]: "different"})
+    store.close()
+    store = Store(path)
+    found = {pairs[0]: "same", pairs[1]: "different"}
+    assert store.verdicts_recall("number", 3, [*pairs, ("0.5", "1/2"), *(("x", str(i)) for i in range(600))]) == found
+    assert store.verdicts_recall("number", 4, pairs) == store.verdicts_recall("text", 3, pairs) == {}
+    store.close()

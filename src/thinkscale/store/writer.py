@@ -27,8 +27,10 @@ LOCKED = 5.0
 """Seconds that another process may have the file before it counts as trouble."""
 AGAIN = 0.25
 """Seconds between two tries while there is trouble."""
-_AT_ONCE = 4096
-"""Jobs in one transaction."""
+_AT_ONCE, _BYTES_AT_ONCE = 512, 2**20
+"""Jobs in one transaction, and bytes, but for a single job: what is put into words at once keeps others from Python."""
+_PROBE = 16
+"""Jobs with which a file is tried that has just refused some."""
 
 log = logging.getLogger("thinkscale.store")
 log.addHandler(logging.NullHandler())
@@ -59,7 +61,9 @@ class Writer:
         self.period = 60.0
         self._jobs: deque[Job] = deque()
         self._size = self._put = self._settled = 0
-        self._urgent = self._closing = False
+        self._urgent = self._closing = self._failing = False
+        self._backlog = 0
+        """How much was put by the time that the file was written again, after trouble."""
         self._waiting: list[tuple[int, Callable[[], object]]] = []
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
@@ -145,7 +149,7 @@ class Writer:
     def _next(self) -> list[Job]:
         """What to write now, once there is something and it is time; nothing when all is over."""
         with self._changed:
-            if self.trouble and self._jobs:
+            if self._failing and self._jobs:
                 self._changed.wait_for(lambda: self._closing, AGAIN)
             while not self._jobs and not self._closing:
                 if not self._changed.wait(self.period if self.chore else None) and self.chore:
@@ -154,7 +158,16 @@ class Writer:
             if not self._urgent:
                 self._changed.wait_for(lambda: self._urgent or self._closing, GATHER)
             self._urgent = False
-            return [self._jobs.popleft() for _ in range(min(len(self._jobs), _AT_ONCE))]
+            return self._taken(_PROBE if self._failing else _AT_ONCE)
+
+    def _taken(self, most: int) -> list[Job]:
+        """The jobs that have waited longest."""
+        taken: list[Job] = []
+        size = 0
+        while self._jobs and len(taken) < most and (not taken or size + self._jobs[0].size <= _BYTES_AT_ONCE):
+            taken.append(self._jobs.popleft())
+            size += taken[-1].size
+        return taken
 
     def _write(self, jobs: Sequence[Job]) -> None:
         """Write jobs together; where one of them makes that impossible, each by itself.
@@ -189,6 +202,7 @@ class Writer:
             self.db.close()
             self.db = None
         with self._changed:
+            self._failing, self._backlog = True, 0
             self.trouble = str(error) if isinstance(error, StoreError) else unwritable(self.path, error)
             self._jobs.extendleft(reversed(jobs))
             if self._closing:
@@ -198,11 +212,14 @@ class Writer:
         _tell([call for _, call in waiting])
 
     def _well(self, jobs: Sequence[Job]) -> None:
-        if self.trouble:
-            log.warning("the store `%s` is written again; %d records were let go", self.path, self.lost)
         with self._changed:
-            self.trouble = None
+            self._failing = False
             self._settled += len(jobs)
+            if self.trouble:
+                self._backlog = self._backlog or self._put
+                if self._settled >= self._backlog:
+                    self.trouble, self._backlog = None, 0
+                    log.warning("the store `%s` is written again; %d records were let go", self.path, self.lost)
             self._size -= sum(job.size for job in jobs)
             for job in jobs:
                 if isinstance(job, Bought) and self.unsaved.get(job.key) is job:
