@@ -41,7 +41,7 @@ def row(problem: Problem, name: str) -> RunRow:
 
 
 def size_of(folder: Path) -> int:
-    """Bytes on the disk, the log included."""
+    """Bytes on the disk."""
     return sum(file.stat().st_size for file in folder.iterdir())
 
 
@@ -62,6 +62,7 @@ async def recorded(store: Store, folder: Path, prompt: int) -> dict[str, float]:
     await store.settled()
     safe, cpu = time.perf_counter() - began, time.process_time() - cpu
     times = {"loop_us": on_loop / N * 1e6, "safe_us": safe / N * 1e6, "cpu_us": cpu / N * 1e6}
+    store.close()
     return {**times, "bytes": size_of(folder) / N}
 
 

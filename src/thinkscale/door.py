@@ -100,7 +100,8 @@ async def aask(
         observe=observe,
     )
     path = settings.store_path
-    store = Store(path) if path else None
+    # In a thread, because another process may have the file, and the event loop is the caller's.
+    store = await asyncio.to_thread(Store, path) if path else None
     try:
         return await solve(
             Problem.of(question) if isinstance(question, str) else question,
@@ -113,7 +114,7 @@ async def aask(
         )
     finally:
         if store:
-            store.close()
+            await asyncio.to_thread(store.close)
 
 
 def _synchronous(work: Callable[P, Coroutine[None, None, T]]) -> Callable[P, T]:

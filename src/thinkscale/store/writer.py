@@ -21,13 +21,13 @@ from thinkscale.store.schema import MEMORY, opened, unwritable
 
 MOST = 2**27
 """Bytes that may wait to be written."""
-GATHER = 0.002
+GATHER = 0.0005
 """Seconds for which the first of several waits for the others, unless somebody waits for it."""
 LOCKED = 5.0
 """Seconds that another process may have the file before it counts as trouble."""
 AGAIN = 0.25
 """Seconds between two tries while there is trouble."""
-_AT_ONCE, _BYTES_AT_ONCE = 512, 2**20
+_AT_ONCE, _BYTES_AT_ONCE = 2048, 2**20
 """Jobs in one transaction, and bytes, but for a single job: what is put into words at once keeps others from Python."""
 _PROBE = 16
 """Jobs with which a file is tried that has just refused some."""
