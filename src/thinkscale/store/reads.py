@@ -131,5 +131,5 @@ class Reader:
     def _understood(self, records: Iterator[T]) -> list[T]:
         try:
             return list(records)
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        except FAULTS as error:
             raise StoreError(f"the store `{self._path}` is damaged, a record in it makes no sense: {error}") from None

@@ -17,8 +17,9 @@ PATIENCE = 10.0
 MEMORY = ":memory:"
 _GLANCE = 0.01
 """Seconds that a read waits. With a write-ahead log it never has to, except while a file is recovered."""
-FAULTS = (sqlite3.Error, UnicodeError)
-"""What comes of a file that is damaged, or of a disk; SQLite's own messages may quote bytes that are no text."""
+FAULTS = (sqlite3.Error, ValueError, TypeError, LookupError, AttributeError, RecursionError)
+"""What comes of a file that is damaged, or of a disk: SQLite's own errors, and what becomes of values that are others
+than were ever written."""
 _DISK = frozenset(
     {
         sqlite3.SQLITE_BUSY,
@@ -163,7 +164,7 @@ def _version(db: sqlite3.Connection, path: Path | str) -> int:
             "upgrade thinkscale, or name another file with `--store` or THINKSCALE_STORE"
         )
     tables = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-    if (tables and not version) or (version and "runs" not in tables):
+    if version < 0 or (tables and not version) or (version and "runs" not in tables):
         raise _foreign(path)
     return version
 
