@@ -22,14 +22,13 @@ from thinkscale.contracts import solve_by
 from thinkscale.engines.opening import engines_for
 from thinkscale.engines.protocol import Capability, Engine
 from thinkscale.errors import SettingsError
-from thinkscale.identity import digest, prompt_name
+from thinkscale.identity import digest, prompt_name, rules_name
 from thinkscale.registry import components, digests_of, parse, parts_of, remembered
 from thinkscale.selection.majority import Majority
 from thinkscale.session import Event, Method, Place, Run, Session
 from thinkscale.session.nested import roles_of
 from thinkscale.settings import Settings, load
-from thinkscale.store import Run as RunRow
-from thinkscale.store import Store
+from thinkscale.store import RunRow, Store
 from thinkscale.types import AnswerKind, Finish, Origin, Outcome, Problem, Sampling, Stopped, Trace
 
 _MAIN = frozenset({"main"})
@@ -104,7 +103,8 @@ async def aask(
         observe=observe,
     )
     path = settings.store_path
-    store = Store(path) if path else None
+    # In a thread, because another process may have the file, and the event loop is the caller's.
+    store = await asyncio.to_thread(Store, path) if path else None
     try:
         with prompts.using(settings.prompts):
             return await solve(
@@ -118,7 +118,7 @@ async def aask(
             )
     finally:
         if store:
-            store.close()
+            await asyncio.to_thread(store.close)
 
 
 def _synchronous(work: Callable[P, Coroutine[None, None, T]]) -> Callable[P, T]:
@@ -177,6 +177,7 @@ async def solve(
     if store:
         page = _page(problem, method, engine, budget, run=run, sampling=sampling)
         run_id, run.memory, run.journal = page.id, store, _Journal(store, page.id)
+        await store.room()
         store.begin(page)
     try:
         outcome = await close(problem, session, await solve_by(method, problem, session))
@@ -189,8 +190,9 @@ async def solve(
         for place, trace in enumerate(outcome.traces):
             store.record(run_id, trace, "main", place)
         store.end(run_id, "done", summary(outcome, method, engine, run.seed, budget))
-        if store.trouble:
-            outcome = replace(outcome, run="", warnings=(*outcome.warnings, store.trouble))
+        if unrecorded := await store.settled():
+            run_id = "" if store.trouble else run_id
+            outcome = replace(outcome, run=run_id, warnings=(*outcome.warnings, unrecorded))
     return outcome
 
 
@@ -314,7 +316,7 @@ def _page(problem: Problem, method: object, engine: Engine, budget: Budget, *, r
     model = engine.capabilities.model
     question = prompt_name(problem.messages, problem.tools)
     roles = [part for name, each in sorted(run.roles.items()) for part in (name, each.capabilities.model)]
-    roles += [*digests_of(method), *filter(None, [prompts.digest()])]
+    roles += [*digests_of(method), *filter(None, [prompts.digest()]), *rules_name()]
     name = digest(question, problem.answer_kind, repr(method), model, run.seed, str(budget), repr(sampling), *roles)
     return RunRow(
         id=name[:12],

@@ -13,8 +13,9 @@ from rich.tree import Tree
 
 from thinkscale.cli.report import clipped
 from thinkscale.errors import StoreError
+from thinkscale.identity import RULES
 from thinkscale.settings import load
-from thinkscale.store import Run, Store
+from thinkscale.store import RunRow, Store
 from thinkscale.types import Finish, Origin, Path, Trace
 
 STYLES = {Finish.error: "red", Finish.aborted: "yellow", Finish.budget: "yellow", Finish.length: "yellow"}
@@ -42,7 +43,7 @@ def command(
         Console(soft_wrap=full).print(_tree(found, traces, full=full))
 
 
-def _the_run(store: Store, name: str) -> Run:
+def _the_run(store: Store, name: str) -> RunRow:
     found = store.runs("" if name == "last" else name)
     if not found:
         raise StoreError(f"no run in `{store.path}` starts with `{name}`: see `thinkscale list runs`")
@@ -51,10 +52,13 @@ def _the_run(store: Store, name: str) -> Run:
     return found[0]
 
 
-def _tree(run: Run, traces: list[Trace], *, full: bool) -> Tree:
+def _tree(run: RunRow, traces: list[Trace], *, full: bool) -> Tree:
     head = Text(f"{run.id}  {run.method}  {run.model}  seed {run.seed}", style="bold")
     head.append(f"\n{clipped(run.problem.question, 400)}\n", style="default")
     head.append(f"{run.status}, answer: {run.summary.get('answer')}", style="green")
+    former = ((name, was) for name, was in run.rules.items() if was != RULES.get(name, was))
+    if others := [f"{name} {was} (now {RULES[name]})" for name, was in former]:
+        head.append(f"\nunder the rules {', '.join(others)}; what is shown is what was found then", style="yellow")
     root = Tree(head)
     branches: dict[Path, Tree] = {(): root}
     for trace in traces:

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from thinkscale.api import solve
 from thinkscale.budget import Budget
-from thinkscale.door import solve
 from thinkscale.engines import guard
 from thinkscale.engines.http import Http
 from thinkscale.engines.http_reward import HttpReward

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from engines.http.test_guard import HI, asking, bill, delta, in_turn, raw, said, saying, sse
+from thinkscale.api import solve
 from thinkscale.budget import Budget
-from thinkscale.door import solve
 from thinkscale.engines.http.calls import Calls
 from thinkscale.engines.http.dispensable import FIELDS, named, room, without
 from thinkscale.engines.protocol import Request, complete
