@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Annotated
 
 import typer
@@ -16,7 +16,7 @@ from thinkscale.errors import StoreError
 from thinkscale.identity import RULES
 from thinkscale.settings import load
 from thinkscale.store import RunRow, Store
-from thinkscale.types import Finish, Origin, Path, Trace
+from thinkscale.types import Finish, Origin, Path, Problem, Trace
 
 STYLES = {Finish.error: "red", Finish.aborted: "yellow", Finish.budget: "yellow", Finish.length: "yellow"}
 
@@ -61,15 +61,25 @@ def _tree(run: RunRow, traces: list[Trace], *, full: bool) -> Tree:
         head.append(f"\nunder the rules {', '.join(others)}; what is shown is what was found then", style="yellow")
     root = Tree(head)
     branches: dict[Path, Tree] = {(): root}
-    for trace in traces:
+    above: dict[Path, Trace] = {}
+    rewards = {trace.path: trace.scores for trace in traces if trace.scores and not trace.text}
+    for trace in (t for t in traces if t.text or not t.scores):
         parent = next(trace.path[:i] for i in range(len(trace.path) - 1, -1, -1) if trace.path[:i] in branches)
-        branches[trace.path] = branches[parent].add(_branch(trace, full=full)) if trace.path else root
+        continued = above.get(parent)
+        shown = trace if trace.scores else replace(trace, scores=rewards.get(trace.path, ()))
+        added = branches[parent].add(_branch(shown, run, continued, full=full)) if trace.path else root
+        if trace.path not in above or trace.prompt == run.problem.messages:
+            branches[trace.path], above[trace.path] = added, trace
     return root
 
 
-def _branch(trace: Trace, *, full: bool) -> Text:
-    number = ".".join(str(step + 1) for step in trace.path)
-    line = Text(f"{number}  {trace.finish}", style=STYLES.get(trace.finish, "default"))
+def _branch(trace: Trace, run: RunRow, above: Trace | None, *, full: bool) -> Text:
+    """One trace: what became of it, and what it says beyond the trace that it continues."""
+    line = Text(f"{_number(trace.path)}  {trace.finish}", style=STYLES.get(trace.finish, "default"))
+    if trace.pruned:
+        line.append("  pruned", style="yellow")
+    if trace.parents:
+        line.append(f"  made from {', '.join(map(_number, trace.parents))}", style="cyan")
     line.append(f"  {trace.tokens} tokens", style="dim")
     for score in trace.scores:
         line.append(f"  {score.kind} {score.value:.4g}", style="magenta")
@@ -78,8 +88,18 @@ def _branch(trace: Trace, *, full: bool) -> Text:
     if trace.error:
         line.append(f"  {trace.error}", style="red")
     line.append("\n")
+    if trace.prompt != run.problem.messages:
+        asked = Problem(messages=trace.prompt).question
+        line.append(f"asked: {asked if full else clipped(asked, 120)}\n", style="italic")
+    said = len(above.text) if above and trace.prompt == above.prompt and trace.text.startswith(above.text) else 0
     for segment in trace.segments:
-        gap = " " if segment.text[:1].isspace() else ""
-        text = segment.text if full else gap + clipped(segment.text, 240)
-        line.append(text, style="reverse" if segment.origin is Origin.injected else "dim")
+        rest, said = segment.text[said:], max(0, said - len(segment.text))
+        if rest:
+            gap = " " if rest[:1].isspace() else ""
+            text = rest if full else gap + clipped(rest, 240)
+            line.append(text, style="reverse" if segment.origin is Origin.injected else "dim")
     return line
+
+
+def _number(path: Path) -> str:
+    return ".".join(str(step + 1) for step in path)

@@ -89,9 +89,9 @@ def path_text(path: Sequence[int]) -> str:
 
 
 def trace_text(trace: Trace) -> str:
-    """A trace as it is written, without its prompt and its path."""
+    """A trace as it is written, without its prompt, its tools and its path."""
     plain = all(map(_plain, trace.segments)) and all(map(_bounded, trace.scores))
-    return _text(_trace, trace, plain, exclude={"prompt", "path"})
+    return _text(_trace, trace, plain, exclude={"prompt", "path", "tools"})
 
 
 def trace_of(prompt: str, path: str, text: str) -> Trace:
