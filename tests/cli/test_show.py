@@ -28,10 +28,10 @@ def printed(*traces):
 
 
 def test_a_step_stands_below_what_it_continues_and_shows_what_it_adds():
-    shown = printed(trace((0,), "one "), trace((0, 0), "one ", "two"), trace((0, 1), "one ", "other", pruned=True))
+    shown = printed(trace((0,), "alpha "), trace((0, 0), "alpha ", "two"), trace((0, 1), "alpha ", "other", pruned=True))
     assert "1.1  open" in shown
     assert "1.2  open  pruned" in shown
-    assert shown.count("one") == 1
+    assert shown.count("alpha") == 1
 
 
 def test_a_refinement_names_what_it_was_made_from_and_what_was_asked():
