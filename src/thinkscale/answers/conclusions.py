@@ -13,7 +13,7 @@ from thinkscale.answers.evidence import Claim, Evidence
 from thinkscale.answers.markers import results
 from thinkscale.answers.payloads import clean, read
 from thinkscale.answers.statements import polar, statement
-from thinkscale.answers.values import Value, outcome, spelled, stated, tokens, values
+from thinkscale.answers.values import Value, formulas, outcome, spelled, stated, tokens, values
 from thinkscale.answers.words import compiled
 from thinkscale.types import AnswerKind
 
@@ -21,7 +21,7 @@ _WINDOW = 900
 """Characters at the end of a text in which a conclusion is looked for."""
 _SHORT = 80
 _SENTENCES, _NEIGHBOURS = 24, 4
-_BREAK = re.compile(r"(?<=[.!?])[\"'”*)]*\s+(?=[^\sa-z])|\n\s*|(?<=[。！？।])")
+_BREAK = re.compile(r"(?<=[.!?])(?:[\"'”*)$]|\\\)|\\\])*\s+(?=[^\sa-z])|\n\s*|(?<=[。！？।])")
 _CONCLUDES = compiled("", "conclude")
 _FURTHER = compiled("", "conclude", r"|=")
 _BOLD = re.compile(r"\*\*([^*\n]{1,200}?)\*\*|(?<![*\w])__([^_\n]{1,200}?)__")
@@ -42,6 +42,7 @@ _HAS_LIST = re.compile(
 )
 _DIGIT = re.compile(r"\d")
 _HOLDS_VALUE = re.compile(r"[\d\\$]")
+_WORDS = re.compile(r"(?<![\\A-Za-z])[^\W\d_]{2,}")
 _EMPTY_BOX = re.compile(r"\$?\\(?:boxed|fbox)\s?\{\s*\}\$?")
 _RESIDUE = AnswerKind.date, AnswerKind.time
 
@@ -61,7 +62,8 @@ def concluded(body: str, kind: AnswerKind, question: str) -> Claim | None:
     if kind in _RESIDUE and (found := _of_kind(body, kind)):
         return found
     return (
-        _result(body, kind)
+        _last_line(body)
+        or _result(body, kind)
         or _bold(body)
         or _formula(body)
         or _sentence(body, kind, question)
@@ -88,6 +90,19 @@ def _all(body: str) -> Claim | None:
 def _of_kind(body: str, kind: AnswerKind) -> Claim | None:
     found = [v for v in tokens(body, max(0, len(body) - _WINDOW), len(body)) if v.kind is kind]
     return Claim(found[-1].text, found[-1].start, found[-1].end, Evidence.value, kind) if found else None
+
+
+def _last_line(body: str) -> Claim | None:
+    # A text that ends in a displayed formula, or in a line that is little else than one.
+    end = len(body.rstrip(" \n.*"))
+    start = max(body.rfind("\\[", 0, end), body.rfind("$$", 0, max(0, end - 2)), 0)
+    if not body.endswith(("\\]", "$$"), 0, end) or end - start > _WINDOW:
+        start = body.rfind("\n", 0, end) + 1
+    found = formulas(body, start, end)
+    if not found or found[-1].end < end - 3:
+        return None
+    outside = len(_WORDS.findall(body[start : found[-1].start])) - sum(len(_WORDS.findall(v.text)) for v in found[:-1])
+    return _claim(found[-1], body, Evidence.formula) if len(found) == 1 and outside <= 3 else None
 
 
 def _result(body: str, kind: AnswerKind) -> Claim | None:
@@ -148,7 +163,7 @@ def _sentence(body: str, kind: AnswerKind, question: str) -> Claim | None:
         if count >= (_SENTENCES if last is None else _NEIGHBOURS):
             break
         concludes = _CONCLUDES.search(body, at.start, min(at.stop, at.start + 60)) is not None
-        if last is not None and not concludes:
+        if last is not None and (not concludes or "=" in body[at.stop : last.end]):
             continue
         value = _value(body, at, kind, question)
         if value is not None:

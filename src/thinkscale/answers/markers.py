@@ -37,8 +37,9 @@ _BEFORE = re.compile(
 )
 _FILLED = r"[^\n.:=:。!?؟]{0,60}?"
 _SIGNS = r"[::=→⇒⟹—–]|->|=>"
-_HEADED = r"[ \t*_]*(?:\}?[ \t]*)\n|[ \t]*\][ \t]*"
-_SKIPPED = r"(?:\s|[*_:}]|(?:(?:is|are|be|indeed|therefore|thus|then|simply|just|equal to)\b))*"
+_HEADED = r"[ \t*_]*\}?[ \t]*\n[\s*_]*"
+_BARE_LINE = re.compile(r"[ \t]*\n")
+_SKIPPED = r"(?:[ \t*_:}]|(?:is|are|be|indeed|therefore|thus|then|simply|just|equal to)\b)*\s*"
 
 
 def pointers(body: str) -> list[Pointer]:
@@ -167,7 +168,7 @@ def _phrases(body: str, folded: str, role: str, evidence: Evidence) -> Iterator[
             end = at + len(name.text)
             if _whole(folded, at, end, name) and not _BEFORE.search(folded, max(0, at - 40), at):
                 m = after.match(body, end)
-                if m:
+                if m and not (_BARE_LINE.match(body, end) and _in_a_sentence(body, at)):
                     yield Pointer(m.end(), -1, evidence, name.language)
             at = folded.rfind(name.text, 0, at)
 
@@ -185,7 +186,14 @@ def _link(language: str) -> re.Pattern[str]:
     links = rf"\b(?:{links})\b" if spaced else links
     direct = "" if language in ("en", "de", "fr", "es", "pt") else r"|\s*(?=[-+−]?[0-9$\\(\[])"
     ends = r"(?<=[:.])\s*|" if language == "en" else ""
-    return re.compile(rf"(?:{ends}{_HEADED}|{_FILLED}(?:{links}|{_SIGNS}){direct}){_SKIPPED}", re.IGNORECASE)
+    linked = rf"(?:{ends}[ \t]*\][ \t]*|{_FILLED}(?:{links}|{_SIGNS}){direct})"
+    return re.compile(rf"{_HEADED}|{linked}{_SKIPPED}", re.IGNORECASE)
+
+
+def _in_a_sentence(body: str, at: int) -> bool:
+    # "We have our answer", at the end of a line, heads nothing.
+    before = body[body.rfind("\n", 0, at) + 1 : at].strip()
+    return len(before.split()) > 2 and not before.startswith(("#", "*"))
 
 
 def _whole(folded: str, start: int, end: int, name: Word) -> bool:

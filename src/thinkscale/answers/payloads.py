@@ -21,7 +21,10 @@ _END = re.compile(
     r"|(?<=[.!?])\s+I hope it is correct|<<|<\|"
 )
 _REASON = compiled(r"(?<=\S)(?:,\s*|\s+)", "reason", "|\\s\\((?=[a-z]{2})")
-_SPAN = re.compile(r"\$\$([^$]{1,600})\$\$|\$([^$\n]{1,400})\$|\\\((.{1,400}?)\\\)|\\\[(.{1,800}?)\\\]", re.DOTALL)
+_SPAN = re.compile(
+    r"\$\$([^$]{1,600})\$\$|\$((?!\s)[^$\n]{1,400}(?<!\s)|\s[^$\n]{1,400}\s|[^$\n\\]{0,60}\\[A-Za-z][^$\n]{0,400})\$(?![0-9])|\\\((.{1,400}?)\\\)|\\\[(.{1,800}?)\\\]",
+    re.DOTALL,
+)
 _GOES_ON = re.compile(r"\s*(?:[,;+*/^=<>-](?!\s*(?:[a-z]{2,}))|and\b|or\b|\\(?![)\]]))")
 _EMPHASIS = re.compile(r"\*\*([^*\n]{1,300}?)\*\*|__([^_\n]{1,300}?)__|\*([^*\n]{1,300}?)\*(?!\*)")
 _OPENER = re.compile(r"\s*(?:\$\$?|\\\[|\\\()?\s*\\(?:boxed|fbox)\b")
@@ -37,11 +40,17 @@ _NOT_A_VALUE = re.compile(
 _LIST_GOES_ON = re.compile(
     r"\s*(?:,|;|/|\b(?:and|or|und|oder|et|ou|y|o|e|и|или)\b|、|和|及)\s*(?:[-+−$\\(\[{]*[0-9]|[-+]?[a-z]\b|[\\$])"
 )
+_COMPUTES = re.compile(r"\s*(?:[=+*/×÷≈]|(?:-|x|times|plus|minus|divided by)\s*\$?[0-9])")
 _COMMA = re.compile(r"[-+−]?[0-9]{1,3}(?:\.[0-9]{3})*,[0-9]{1,2}(?![0-9])|[-+−]?[0-9]+,[0-9]{4,}(?![0-9])")
 _HEADING = re.compile(r"(?:[0-9]+[.):]|(?:step|part|case|section|schritt|étape|paso)\b|\S+[^\n]*:\s*$)", re.IGNORECASE)
 _WRAPPED = re.compile(r"\\(?:text(?:bf|rm|it|sf|normal)?|mathrm|mathbf|mbox)\s?\{([^{}]*)\}")
 _WORDS = re.compile(r"(?<![\\A-Za-z])[^\W\d_]{2,}")
 _SYMBOLIC = re.compile(r"[0-9\\^=+*/(\[{]")
+_VAGUE = re.compile(
+    r"(?:given|found|looking|obtained|calculated|computed|determined|what|being|by|in|to|as|for|we|that|which|it|there|one"
+    r"|simply|just|this|derived|based|left|shown|stated)\b",
+    re.IGNORECASE,
+)
 _NOT_BUT = re.compile(r"not\s.{1,60}?\bbut\s+(?:rather\s+)?", re.IGNORECASE)
 _AFTER = re.compile(rf"\s*{pattern('after')}$")
 _NEXT_IS_STEP = re.compile(r"\s*(?:[-*+]\s|[0-9]+[.)]\s|#)")
@@ -171,12 +180,20 @@ def _line(body: str, start: int, pointer: Pointer, kind: AnswerKind, *, truncate
         return None
     if kind is AnswerKind.text:
         return Claim(text, start, end, pointer.evidence, prose=True)
+    return _worded(body, text, slice(start, end), pointer)
+
+
+def _worded(body: str, text: str, at: slice, pointer: Pointer) -> Claim | None:
+    start, end = at.start, at.stop
     words = len(_WORDS.findall(text))
     if words > 1 or (words and not _SYMBOLIC.search(text)):
         value = stated(body, start, end, listed=True) if _SYMBOLIC.search(text) else _opening_word(body, start, end)
         if value is not None:
             said = outcome(value.text) if value.kind is AnswerKind.expression else value.text
             return Claim(decimal(said, pointer.language), value.start, value.end, pointer.evidence, value.kind)
+    text = outcome(text)
+    if words and not _SYMBOLIC.search(text) and _VAGUE.match(text):
+        return None
     if len(text) > _SHORT and words > 3:
         return None
     return Claim(
@@ -234,6 +251,8 @@ def _leading_value(body: str, start: int, end: int, pointer: Pointer) -> Claim |
         return None
     first = found[0]
     if first.kind is None and _NOT_A_VALUE.match(body, first.end, end) and not first.text[-1:].isalpha():
+        return None
+    if _COMPUTES.match(body, first.end, end) or "=" in body[first.end : end]:
         return None
     if _LIST_GOES_ON.match(body, first.end, end) and not _comma_decimal(body, first.start, pointer.language):
         return None

@@ -23,7 +23,8 @@ class Value(NamedTuple):
 
 
 _FRACTION = r"\\[dtc]?frac\s?\{\s?-?[0-9]{1,40}\s?\}\s?\{\s?[0-9]{1,40}\s?\}"
-_REAL = r"(?:[0-9]{1,3}(?:(?:,|\{,\}|,\\!)[0-9]{3})+(?![0-9])|[0-9]+)(?:\.[0-9]+)?|\.[0-9]+"
+_SPACED = r"[0-9]{1,3}(?:[\u00a0\u202f][0-9]{3})+(?![0-9])|[0-9]{1,3}(?:\s[0-9]{3}){2,}(?![0-9])"
+_REAL = rf"{_SPACED}|(?:[0-9]{{1,3}}(?:(?:,|\{{,\}}|,\\!)[0-9]{{3}})+(?![0-9])|[0-9]+)(?:\.[0-9]+)?|\.[0-9]+"
 _UNIT = (
     r"(?:km/h|m/s(?:\^?\{?2\}?|²)?|mph|miles?\sper\shour|°\s?[CF]?|degrees?(?:\s(?:Celsius|Fahrenheit))?|percent|per\scent"
     r"|(?:square|cubic|sq\.?|cu\.?)\s(?:centi|milli|kilo)?(?:met(?:er|re)s?|inch(?:es)?|f(?:ee|oo)t|units?|yards?|miles?|cm|m|km|ft|in)"
@@ -59,7 +60,7 @@ _TOKEN = re.compile(
     rf"(?=[0-9.(\[{{$€£¥₹+−\\JFMASOND-])(?:(?P<date>{_DATE})|(?P<time>{_TIME})|(?P<list>(?<![\w\\]){_BRACKET})|(?P<number>{NUMBER.pattern}))"
 )
 _FORMULA = re.compile(
-    r"\$\$(?P<a>[^$]{1,600})\$\$|\$(?P<b>[^$\n]{1,400})\$|\\\((?P<c>.{1,400}?)\\\)|\\\[(?P<d>.{1,800}?)\\\]"
+    r"\$\$(?P<a>[^$]{1,600})\$\$|\$(?P<b>(?!\s)[^$\n]{1,400}(?<!\s)|\s[^$\n]{1,400}\s|[^$\n\\]{0,60}\\[A-Za-z][^$\n]{0,400})\$(?![0-9])|\\\((?P<c>.{1,400}?)\\\)|\\\[(?P<d>.{1,800}?)\\\]"
     r"|(?P<e>\\begin\{(?:[pbvBV]?matrix|array)\}.{1,600}?\\end\{(?:[pbvBV]?matrix|array)\})",
     re.DOTALL,
 )
@@ -67,13 +68,15 @@ _FUNCTION = r"(?:sqrt|sin|cos|tan|cot|sec|csc|log|ln|exp|pi|mod|gcd|lcm|max|min|
 _PROSE = re.compile(rf"(?<![\\A-Za-z{{])(?!{_FUNCTION})[A-Za-z]{{3,}}")
 _EQUALS = re.compile(r"(?<![<>!\\:])=(?![=>])|\\(?:approx|equiv|implies|Rightarrow|Longrightarrow)(?![A-Za-z])|[≈⇒]")
 _CLOSED = re.compile(r"[-+−]?\s?\$?(?:[0-9.,\s]|\\[dtc]?frac|\\sqrt|\\pi|\\%|[{}()/%^+*-])+")
+_LAYOUT = re.compile(r"\\(?:begin|end)\{(?:aligned|align|gathered|gather)\*?\}")
 _BARE = re.compile(
     r"\s*(?:\\?[A-Za-z]+(?:_\{?[A-Za-z0-9]{1,8}\}?)?'?(?:\s?\([^()=]{1,12}\))?|\([A-Za-z](?:\s?,\s?[A-Za-z])+\))\s*"
 )
 _SUBORDINATE = re.compile(
     r"(?=[abswiougdnf(])(?<![^\W_])(?:after|because|since|when|if|out\sof|than|unlike|given\sthat|while|although|but\snot|instead\sof|where"
-    r"|as\s(?:shown|seen|stated|required|given)|in\s(?:step|part|case|equation)|over|during|nach|après|después|weil|for\seach)(?![^\W_])|\((?=[A-Za-z])"
+    r"|as\s(?:shown|seen|stated|required|given)|in\s(?:step|part|case|equation)|over|during|nach|après|después|weil|for\seach)(?![^\W_])|(?<=\s)\((?=[A-Za-z])"
 )
+_STATES = re.compile(r"\b(?:is|are|was|were|equals|gives|becomes)\s")
 _SUBJECT = re.compile(
     r"\s+(?:is|are|ist|est|es|é)\s+(?:[0-9.]+\s?%\s+of|the|our|what|how|a\s+(?:third|quarter|half))\b"
 )
@@ -137,11 +140,24 @@ def stated(body: str, start: int, end: int, *, listed: bool = False) -> Value | 
     if len(found) > 1 and found[0].kind is None and _SUBJECT.match(body, found[0].end, end):
         return found[0]
     cut = _SUBORDINATE.search(body, found[0].end, end)
-    primary = [v for v in found if v.start < cut.start()] if cut else found
-    last = primary[-1]
+    computed = _computed(body, found, end)
+    if cut and (
+        cut[0].lower() in ("because", "since") or not (computed or _STATES.search(body, cut.end(), found[-1].start))
+    ):
+        found = [v for v in found if v.start < cut.start()]
+        computed = _computed(body, found, end)
+    if computed is not None:
+        found = found[: found.index(computed) + 1]
+    last = found[-1]
     if listed or last.kind is AnswerKind.expression:
-        return _with_list(body, primary)
+        return _with_list(body, found)
     return last
+
+
+def _computed(body: str, found: list[Value], end: int) -> Value | None:
+    # In a sentence that computes, the result stands behind the last sign of equality.
+    sign = body.rfind("=", found[0].end, end)
+    return next((v for v in found if v.start > sign), None) if sign >= 0 else None
 
 
 def _with_list(body: str, found: list[Value]) -> Value:
@@ -156,6 +172,8 @@ def _with_list(body: str, found: list[Value]) -> Value:
 
 def outcome(formula: str, sentence: str = "") -> str:
     r"""The right-hand side of a computation: `2 + 3 = 5` is 5, `x = 4` and `y = 2x + 3` stay as they are."""
+    if "aligned" in formula or "align" in formula or "gather" in formula:
+        formula = _LAYOUT.sub("", formula).replace("&", "").strip(" \\")
     parts = _EQUALS.split(formula)
     if len(parts) < 2 or not parts[-1].strip():
         return formula
