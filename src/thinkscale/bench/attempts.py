@@ -13,6 +13,7 @@ from functools import partial
 from itertools import islice
 
 from thinkscale.answers import Classes, canonical, extract, kind_of
+from thinkscale.answers.abstentions import is_abstention
 from thinkscale.bench.grading import Grader
 from thinkscale.bench.options import letter, lettered, with_options
 from thinkscale.bench.pools import PoolLine, PoolSample, Source
@@ -119,7 +120,7 @@ def _found(sample: PoolSample, problem: Problem) -> Answer | None:
 
 
 def _given(sample: PoolSample, options: Sequence[str], kind: AnswerKind) -> Answer | None:
-    if sample.answer is None:
+    if sample.answer is None or is_abstention(sample.answer):
         return None
     said = letter(sample.answer, options) if kind is AnswerKind.choice else sample.answer
     return Answer(said, canonical(said, kind) or said)

@@ -99,7 +99,9 @@ class PoolFile:
 
     def __iter__(self) -> Iterator[PoolLine]:
         """Every question with its attempts."""
-        questions = np.frombuffer(self._questions, np.int64) if self._questions else np.zeros(0, np.int64)
+        if not self._questions:
+            return
+        questions = np.frombuffer(self._questions, np.int64)
         order = np.argsort(questions, kind="stable")
         bounds = np.flatnonzero(np.diff(questions[order], prepend=-1)).tolist()
         for first, end in zip(bounds, [*bounds[1:], len(order)], strict=True):

@@ -19,7 +19,7 @@ from thinkscale.engines.replay import recorded_sample
 from thinkscale.errors import BenchError
 from thinkscale.types import AnswerKind
 
-_SIGNALS = ("token_logprobs", "token_self_certainty", "token_entropy")
+_SIGNALS = ("token_logprobs", "token_self_certainty", "token_entropy", "top_logprobs", "logprobs")
 _READ = frozenset(
     {*TEXTS, *VERDICTS, *_SIGNALS, "answer", "n_tokens", "reward", "scores", "step_scores", "mean_logprob"}
 )
@@ -202,7 +202,7 @@ def _read(row: Mapping[str, object]) -> PoolSample:
         perplexities=_perplexities(row, turns) if turns or "perplexities" in row else (),
         row=row,
     )
-    if sample.token_logprobs or "logprobs" in row:
+    if sample.token_logprobs or row.get("logprobs"):
         reals(get("token_entropy"), "token_entropy")
         _check(sample)
     return sample
