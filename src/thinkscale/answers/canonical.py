@@ -93,7 +93,7 @@ def canonical(text: str, kind: AnswerKind = AnswerKind.math) -> str:
     if kind is AnswerKind.text:
         return _stable(_words_key, text)
     if kind in (AnswerKind.json, AnswerKind.tool_calls):
-        return json_key(text) or _stable(_words_key, text)
+        return json_key(text) or json_key(plain := _stable(_words_key, text)) or plain
     if kind is AnswerKind.code:
         return code_key(text) if len(text) <= MAX_CODE else _digest(text)
     if _INTEGER.fullmatch(text):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ast
 import json
+import math
 import re
+import warnings
 
 _MAX_LENGTH = 65_536
 _MAX_DEPTH = 60
@@ -50,7 +52,9 @@ def _read(text: str) -> tuple[object] | None:
     except (ValueError, RecursionError):
         pass
     try:
-        value = ast.literal_eval(_NAMES.sub(lambda m: m[1] or _PYTHON[m[2]], loose))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", SyntaxWarning)
+            value = ast.literal_eval(_NAMES.sub(lambda m: m[1] or _PYTHON[m[2]], loose))
     except (ValueError, SyntaxError, RecursionError, MemoryError, TypeError):
         return None
     return (value,) if isinstance(value, (dict, list)) else None
@@ -67,6 +71,8 @@ def _depth(text: str) -> int:
 def _normal(value: object) -> object:
     # 1.0 and 1 are one number; beyond 2**53 a float no longer names one integer.
     if isinstance(value, float):
+        if not math.isfinite(value):
+            raise ValueError("JSON has no infinity")
         return int(value) if value.is_integer() and abs(value) < 2**53 else value
     if isinstance(value, list):
         return [_normal(item) for item in value]
