@@ -36,6 +36,8 @@ class Evidence(StrEnum):
     """A block of code."""
     sentence = "sentence"
     """What the last sentence states."""
+    thought = "thought"
+    """What the closed thinking pointed out, of a text that broke off after it."""
     formula = "formula"
     """The last formula."""
     value = "value"

@@ -14,7 +14,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
+from thinkscale.answers import reading
 from thinkscale.answers.abstentions import is_abstention, refuses
 from thinkscale.answers.canonical import canonical
 from thinkscale.answers.choices import lettered
@@ -36,6 +38,9 @@ TAIL = 8192
 _NEAR, _LIST_GAP = 500, 60
 """Characters at the end that are looked at first; boxes of one list stand nearer to each other than the second."""
 _RUN_ON = re.compile(rf"\n[ \t*#>_]*(?i:{pattern('run')})[ \t]*(?:[0-9]{{1,3}}[ \t]*)?[:.：)*]")
+_DIGIT = re.compile(r"\d")
+_ENDS = re.compile(r"[^\w\s,;:(\[{=+\\/<>-]|\d")
+_WEAK = frozenset({Evidence.result, Evidence.emphasis, Evidence.sentence, Evidence.formula, Evidence.value})
 _ROLE = re.compile(r"\n[ \t]*(?:Q|Question|User|Human)[ \t]*:")
 _FOREIGN_DIGITS = re.compile(r"[٠-٩۰-۹०-९０-９：（）％，]")
 _ASCII = {ord(c): str(i % 10) for i, c in enumerate("٠١٢٣٤٥٦٧٨٩۰۱۲۳۴۵۶۷۸۹०१२३४५६७८९０１２３４５６７８９")} | {
@@ -60,11 +65,9 @@ def extract(
     >>> extract("So 3 + 4 = 7. The answer is **7**.", AnswerKind.math)
     Answer(text='7', key='7')
     """
-    said = spoken(text, JSON_TAIL if kind is AnswerKind.json else TAIL)
-    known = lettered(options) if options else {}
-    wanted = _wanted(kind, question, known)
-    claim = _claimed(text[said], wanted, question, known, truncated)
-    return None if claim is None else _answer(claim, wanted)
+    asked = _asked(kind, question, options, truncated=truncated)
+    claim = _claimed(text, asked)
+    return None if claim is None else _answer(claim, asked.kind)
 
 
 def find(
@@ -76,20 +79,13 @@ def find(
     truncated: bool = False,
 ) -> Found | None:
     """The same as `extract`, with the evidence, the kind, and where in `text` it stood."""
-    said = spoken(text, JSON_TAIL if kind is AnswerKind.json else TAIL)
-    known = lettered(options) if options else {}
-    wanted = _wanted(kind, question, known)
-    claim = _claimed(text[said], wanted, question, known, truncated)
-    answer = None if claim is None else _answer(claim, wanted)
+    asked = _asked(kind, question, options, truncated=truncated)
+    claim = _claimed(text, asked)
+    answer = None if claim is None else _answer(claim, asked.kind)
     if claim is None or answer is None:
         return None
-    return Found(
-        answer=answer,
-        kind=_kind(claim, answer, wanted),
-        evidence=claim.evidence,
-        start=said.start + claim.start,
-        end=said.start + claim.end,
-    )
+    said = claim.kind or (asked.kind if asked.kind is not AnswerKind.math else AnswerKind.auto)
+    return Found(answer, reading.read(answer.key, said).kind, claim.evidence, claim.start, claim.end)
 
 
 def marked(text: str) -> Answer | None:
@@ -99,32 +95,82 @@ def marked(text: str) -> Answer | None:
     return None if claim is None else _answer(claim, AnswerKind.math)
 
 
-def _wanted(kind: AnswerKind, question: str, known: Mapping[str, str]) -> AnswerKind:
-    if kind is not AnswerKind.auto:
-        return kind
-    if known:
-        return AnswerKind.choice
-    asked = kind_of(question) if question else AnswerKind.auto
-    return AnswerKind.auto if asked is AnswerKind.math else asked
+class _Asked(NamedTuple):
+    """What is looked for."""
+
+    kind: AnswerKind
+    """`auto` where neither the caller nor the question says."""
+    question: str
+    known: Mapping[str, str]
+    """The words of lettered options that were given apart from the question."""
+    truncated: bool
 
 
-def _claimed(body: str, kind: AnswerKind, question: str, known: Mapping[str, str], truncated: bool) -> Claim | None:
-    if kind is AnswerKind.json:
-        return last_json(body)
-    body = _readable(body)
+def _asked(kind: AnswerKind, question: str, options: Sequence[str], *, truncated: bool) -> _Asked:
+    known = lettered(options) if options else {}
+    if kind is AnswerKind.auto and known:
+        kind = AnswerKind.choice
+    elif kind is AnswerKind.auto and question:
+        said = kind_of(question)
+        kind = AnswerKind.auto if said is AnswerKind.math else said
+    return _Asked(kind, question, known, truncated)
+
+
+def _claimed(text: str, asked: _Asked) -> Claim | None:
+    if asked.kind is AnswerKind.json:
+        said = spoken(text, JSON_TAIL)
+        return _moved(last_json(text[said]), said.start)
+    said = spoken(text, TAIL)
+    body = _readable(text[said])
+    claim = _moved(_said(body, asked), said.start)
+    if said.start > 0 and (claim is None or claim.evidence in _WEAK) and _breaks_off(body):
+        return _thought(text, said.start, asked) or claim
+    return claim
+
+
+def _moved(claim: Claim | None, by: int) -> Claim | None:
+    return claim._replace(start=claim.start + by, end=claim.end + by) if claim and by else claim
+
+
+def _said(body: str, asked: _Asked) -> Claim | None:
+    kind, truncated = asked.kind, asked.truncated
     if (claim := _near_the_end(body, kind, truncated)) is not None:
         return claim
     body, found = _without_run_on(body, pointers(body))
     if kind is AnswerKind.choice:
         if not found and not truncated and refuses(body):
             return None
-        return pick(body, found, known or options_of(question), truncated=truncated)
+        return pick(body, found, asked.known or options_of(asked.question), truncated=truncated)
     if kind is AnswerKind.code and (block := code(body)):
         return None if truncated else block
     claim = _pointed(body, found, kind, truncated=truncated)
-    if claim is not None or truncated:
-        return claim if claim and claim is not _ABSTAINED else None
-    return None if refuses(body) else concluded(body, kind, question)
+    if claim is _ABSTAINED:
+        return None
+    if truncated or (claim and not (claim.prose and kind is not AnswerKind.text and _DIGIT.search(body, claim.end))):
+        return claim
+    return None if refuses(body) else concluded(body, kind, asked.question) or claim
+
+
+def _thought(text: str, end: int, asked: _Asked) -> Claim | None:
+    # A text that breaks off in what it says aloud still has what its thinking, which it had closed, pointed out.
+    start = max(0, end - TAIL)
+    body = _readable(text[start:end])
+    if "</think" not in body and "/THINK]" not in body:
+        return None
+    claim = _pointed(body, pointers(body), asked.kind, truncated=True) if asked.kind is not AnswerKind.choice else None
+    if claim is None or claim is _ABSTAINED or claim.prose:
+        return None
+    return claim._replace(start=claim.start + start, end=claim.end + start, evidence=Evidence.thought)
+
+
+def _breaks_off(body: str) -> bool:
+    # In the middle of a sentence, or of a formula.
+    said = body.rstrip()
+    if not said:
+        return False
+    return (
+        _ENDS.match(said[-1]) is None or said.count("\\(") > said.count("\\)") or said.count("\\[") > said.count("\\]")
+    )
 
 
 _ABSTAINED = Claim("", 0, 0, Evidence.marker)
@@ -169,10 +215,6 @@ def _answer(claim: Claim, kind: AnswerKind) -> Answer | None:
     said = claim.kind or (AnswerKind.math if kind is AnswerKind.auto else kind)
     key = canonical(claim.text, AnswerKind.text if claim.prose and claim.evidence is Evidence.whole else said)
     return Answer(claim.text, key) if key else None
-
-
-def _kind(claim: Claim, answer: Answer, wanted: AnswerKind) -> AnswerKind:
-    return claim.kind or (AnswerKind.text if claim.prose else wanted)
 
 
 def _readable(body: str) -> str:

@@ -184,9 +184,9 @@ def _link(language: str) -> re.Pattern[str]:
     spaced = language in ("en", "de", "fr", "es", "pt", "ru", "ar")
     links = "|".join(sorted(said, key=len, reverse=True))
     links = rf"\b(?:{links})\b" if spaced else links
-    direct = "" if language in ("en", "de", "fr", "es", "pt") else r"|\s*(?=[-+−]?[0-9$\\(\[])"
+    direct = "" if language in ("en", "de", "fr", "es", "pt") else r"\s*(?=[-+−]?[0-9$\\(\[]|\*\*|[A-J](?![A-Za-z]))|"
     ends = r"(?<=[:.])\s*|" if language == "en" else ""
-    linked = rf"(?:{ends}[ \t]*\][ \t]*|{_FILLED}(?:{links}|{_SIGNS}){direct})"
+    linked = rf"(?:{ends}[ \t]*\][ \t]*|{direct}{_FILLED}(?:{links}|{_SIGNS}))"
     return re.compile(rf"{_HEADED}|{linked}{_SKIPPED}", re.IGNORECASE)
 
 

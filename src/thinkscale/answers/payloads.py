@@ -77,7 +77,7 @@ def read(body: str, pointer: Pointer, kind: AnswerKind, *, truncated: bool = Fal
 
 def clean(text: str) -> str:
     """An answer without emphasis, quotes, math delimiters and the full stop."""
-    text = text.strip(" \t\r\n*`\"'“”«»„「」").rstrip(".,;:!。，").strip(" \t\r\n*`\"'“”«»「」")
+    text = text.strip(" \t\r\n*`\"'“”«»„「」✅✓✔☑🎉").rstrip(".,;:!。，").strip(" \t\r\n*`\"'“”«»「」")
     m = _SPAN.fullmatch(text)
     return (m[1] or m[2] or m[3] or m[4]).strip() if m else text
 
@@ -186,7 +186,7 @@ def _line(body: str, start: int, pointer: Pointer, kind: AnswerKind, *, truncate
 def _worded(body: str, text: str, at: slice, pointer: Pointer) -> Claim | None:
     start, end = at.start, at.stop
     words = len(_WORDS.findall(text))
-    if words > 1 or (words and not _SYMBOLIC.search(text)):
+    if words > 1 or (words and ("=" in text or not _SYMBOLIC.search(text))):
         value = stated(body, start, end, listed=True) if _SYMBOLIC.search(text) else _opening_word(body, start, end)
         if value is not None:
             said = outcome(value.text) if value.kind is AnswerKind.expression else value.text

@@ -160,9 +160,17 @@ def _computed(body: str, found: list[Value], end: int) -> Value | None:
     return next((v for v in found if v.start > sign), None) if sign >= 0 else None
 
 
+_JOINED = (None, AnswerKind.expression)
+
+
 def _with_list(body: str, found: list[Value]) -> Value:
     first = last = len(found) - 1
-    while first > 0 and _JOINT.fullmatch(body[found[first - 1].end : found[first].start].strip("$\\()")):
+    while (
+        first > 0
+        and found[first - 1].kind in _JOINED
+        and found[last].kind in _JOINED
+        and _JOINT.fullmatch(body[found[first - 1].end : found[first].start].strip("$\\()"))
+    ):
         first -= 1
     if first == last:
         return found[last]

@@ -23,6 +23,7 @@ COMMANDS = {
     "ask": "Answer a question within a budget.",
     "bench": "Compare methods on a task, majority vote at equal tokens being the baseline.",
     "doctor": "Find out what a server can do, by what takes effect.",
+    "extract": "Find the answer in a text, with its kind, its evidence and its place.",
     "import": "Import recorded attempts as a pool.",
     "keys": "Add, list, limit or revoke API keys of the gateway.",
     "list": "List methods, scorers, rules, engines, past runs or pools.",
