@@ -16,14 +16,12 @@ from thinkscale.answers.reading import read
 from thinkscale.types import AnswerKind
 
 COUNT = int(os.environ.get("THINKSCALE_FUZZ", "100000"))
-PARTS = [
-    *r"\frac{ \sqrt{ \sqrt[3]{ \binom{ \sum_{k=1}^{n} \int_0^1 \begin{pmatrix} \end{pmatrix} \\ & { } ( ) [ ] | ^ _ ! ' °".split(),
-    *r"\sin \cos \ln \log_ \pm \cup \infty \pi \le \ge \ne = < > + - * / , ; : . \text{ \overline{ \left( \right)".split(),
-    *"x y n e i f(x) a_1 2 3.14159 10 1e99 1/2 0 -5 99999 1,234 ½ ² ٣ 三十 $ % € km m/s hours PM 3:30 05/01/2021 May".split(),
-    *'Yes No and or the A B {"a": "b"} [1, null} def return ``` \n \t \x00 é ß 東京 Ответ'.split(" "),
-    " ",
-    " ",
-]
+LATEX = r"""\frac{ \sqrt{ \sqrt[3]{ \binom{ \sum_{k=1}^{n} \int_0^1
+    \begin{pmatrix} \end{pmatrix} \\ & { } ( ) [ ] | ^ _ ! ' °
+    \sin \cos \ln \log_ \pm \cup \infty \pi \le \ge \ne = < > + - * / , ; : . \text{ \overline{ \left( \right)"""
+WORDS = """x y n e i f(x) a_1 2 3.14159 10 1e99 1/2 0 -5 99999 1,234 ½ ² ٣ 三十 $ % € km m/s hours PM 3:30 05/01/2021
+    May Yes No and or the A B {"a": "b"} [1, null} def return ``` é ß 東京 Ответ"""
+PARTS = [*LATEX.split(), *WORDS.split(), " ", " ", " ", "\n", "\t", "\0"]
 KINDS = list(AnswerKind)
 
 

@@ -46,7 +46,7 @@ async def compare(
 
 def _why_same(first: str, second: str, how: list[str]) -> str:
     if first == second:
-        return "they are written alike"
+        return "they have the same key"
     return next((_HOW[each] for each in how if each in _HOW), "they have the same value")
 
 

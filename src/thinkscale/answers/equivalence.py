@@ -84,10 +84,9 @@ def whole(text: str, kind: AnswerKind) -> str | None:
     found = pointed or extract(text, AnswerKind.auto if kind is AnswerKind.math else kind)
     if found is None or found.key == "" or len(text) > _SHORT or pointed:
         return None if found is None else found.key
-    # A short text without a marker: a formula or words as they stand, but a sentence around a number is that number.
+    # A short text without a marker: what it is as it stands, but a sentence around an answer is that answer.
     key = canonical(text, kind)
-    sentence = read(key, kind).kind is AnswerKind.text and any(c.isdigit() for c in key)
-    return found.key if sentence or not key else key
+    return found.key if not key or read(key, kind).kind is AnswerKind.text else key
 
 
 def _scattered(gold: str, pred: str) -> bool:

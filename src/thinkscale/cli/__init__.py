@@ -28,6 +28,7 @@ COMMANDS = {
     "keys": "Add, list, limit or revoke API keys of the gateway.",
     "list": "List methods, scorers, rules, engines, past runs or pools.",
     "pull": "Fetch the embedded model now instead of at the first question.",
+    "same": "Say whether two answers are one, and how that was found.",
     "select": "Run selection and stop rules on a recorded pool.",
     "serve": "Serve every method behind the API that OpenAI's clients speak.",
     "show": "Replay a past run: its traces as a tree.",
