@@ -19,6 +19,7 @@ Judge = Callable[[Sequence[tuple[str, str]]], Awaitable[Sequence[bool | None]]]
 
 _EXPLOSIVE = re.compile(
     r"(?:\^|\*\*)\s*\{?\s*-?[0-9]{5,}|[0-9]\s*\}?\s*(?:\^|\*\*)[^+*/=,]{0,20}\^|[0-9]{4,}\s*\}?\)?!|!\s*!"
+    r"|\)\s*\^\s*\{?\s*-?[0-9]{3,}"
 )
 """Powers and factorials that a computer algebra system might try to write out: nobody is asked about them."""
 _MAX_CHARACTERS = 300
@@ -69,7 +70,7 @@ async def verdicts(judge: Judge, memory: Memory, pairs: Sequence[tuple[str, str]
     wanted = [pair for pair in dict.fromkeys(ordered) if memory.recall(*pair) is None]
     shown = [(f"${latex(a)}$", f"${latex(b)}$") for a, b in wanted]
     forth = await judge(shown) if shown else []
-    rest = [at for at, verdict in enumerate(forth) if verdict is not True]
+    rest = [at for at, verdict in enumerate(forth) if verdict is False]
     back = dict(zip(rest, await judge([shown[at][::-1] for at in rest]), strict=True)) if rest else {}
     for at, pair in enumerate(wanted):
         memory.keep(*pair, _both(forth[at], back.get(at)))
@@ -91,6 +92,7 @@ async def _silent(pairs: Sequence[tuple[str, str]]) -> list[bool | None]:
 
 def _both(forth: bool | None, back: bool | None) -> Verdict:
     # math-verify is not symmetric: one direction that finds them equal is enough.
+    # Where it ran out of time in one it is not asked in the other.
     if forth or back:
         return Verdict.same
     return Verdict.unknown if forth is None or back is None else Verdict.different

@@ -32,7 +32,7 @@ _PAIR_SECONDS = 0.45
 """Processor time of one pair in one direction."""
 _WARM = (r"$\sum_{k=0}^{n-1} a_k$", r"$\frac{x}{2}+\int_0^1 x dx = (1, \sqrt{2}]$")
 """Formulas of many kinds: the first of each kind is slow, and no answer is to pay for it."""
-_CPU_SECONDS = 3
+_CPU_SECONDS = 2
 """Processor time of one pair, so that a child whose parent was killed ends too."""
 _MEMORY_BYTES = 2 * 1024**3
 
@@ -57,7 +57,6 @@ def main() -> None:
         replies.write('{"ready": false}\n')
         return
     for formula in _WARM:
-        _ends.clear()
         judge(formula, formula)
     replies.write('{"ready": true}\n')
     for gold, answer in _questions():
@@ -74,10 +73,14 @@ def _questions() -> Iterator[tuple[str, str]]:
 def _verdict(judge: Judge, gold: str, answer: str) -> bool | None:
     _rung.clear()
     _ends[:] = [time.process_time() + _PAIR_SECONDS]
+    signal.alarm(_SOFT_SECONDS)
     try:
         return judge(gold, answer)
     except Exception:  # whatever a parser stumbles over, nothing is known of the pair
         return None
+    finally:
+        _ends.clear()
+        signal.alarm(0)
 
 
 def _math_verify() -> Judge:
@@ -131,15 +134,20 @@ def _alarm_by_processor_time() -> None:
         return
 
     def alarm(seconds: int) -> int:
+        # During a pair its own end stays set whatever math-verify sets and unsets.
         left = max(_ends[0] - time.process_time(), 0.01) if _ends else seconds
-        return math.ceil(signal.setitimer(signal.ITIMER_PROF, left if seconds else 0)[0])
+        return math.ceil(signal.setitimer(signal.ITIMER_PROF, left)[0])
 
     def ring(*_: object) -> None:
         _rung.append(True)
         signal.raise_signal(signal.SIGALRM)
 
+    def late(*_: object) -> None:
+        raise TimeoutError("the time of the pair is up")
+
     signal.alarm = alarm
     signal.signal(signal.SIGPROF, ring)
+    signal.signal(signal.SIGALRM, late)
 
 
 def _limit_memory() -> None:
