@@ -339,7 +339,8 @@ def test_import_and_select_work_on_a_recorded_file(cli):
     recorded = os.path.join(os.path.dirname(__file__), "..", "data", "recorded", "smollm2_toy_6x8.jsonl.gz")
     code, out, _ = cli("import", recorded, "--name", "toy", "--json")
     assert code == 0
-    [name] = json.loads(out)
+    [imported] = json.loads(out)
+    name = imported["pool"]
     code, out, _ = cli("select", name, "--n", "1,4,8", "--resamples", "20", "--json")
     assert code == 0
     told = json.loads(out)

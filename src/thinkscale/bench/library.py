@@ -62,6 +62,11 @@ class Imported:
     disputed: list[str] = field(default_factory=list)
     """The first few questions on which the two differ."""
 
+    @property
+    def differ(self) -> int:
+        """Of these, right by one verdict and wrong by the other."""
+        return self.theirs_alone + self.ours_alone
+
     def see(self, attempts: Attempts) -> None:
         """Take in a question."""
         kind = str(attempts.problem.answer_kind)

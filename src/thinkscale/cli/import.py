@@ -49,7 +49,7 @@ def command(
     if not found:
         raise BenchError(f"there is no recording in `{file}`: give one question with its samples per line")
     if as_json:
-        print(json.dumps([asdict(told) for told in found.values()], ensure_ascii=False))
+        print(json.dumps([{**asdict(told), "differ": told.differ} for told in found.values()], ensure_ascii=False))
         return
     for told in found.values():
         print(told.pool)
@@ -66,10 +66,9 @@ def _notes(told: Imported) -> list[str]:
     if told.verdicts_only:
         lines.append("only verdicts are known: all wrong attempts at a question vote as one answer")
     if told.compared:
-        differ = told.theirs_alone + told.ours_alone
         lines.append(
-            f"the source's verdict and ours differ on {differ:,} of {told.compared:,} attempts "
-            f"({100 * differ / told.compared:.1f} %): {told.theirs_alone:,} right by the source's alone, "
+            f"the source's verdict and ours differ on {told.differ:,} of {told.compared:,} attempts "
+            f"({100 * told.differ / told.compared:.1f} %): {told.theirs_alone:,} right by the source's alone, "
             f"{told.ours_alone:,} by ours alone" + (f"; first on {', '.join(told.disputed)}" if told.disputed else "")
         )
     return lines
