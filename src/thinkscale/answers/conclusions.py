@@ -47,8 +47,8 @@ _EMPTY_BOX = re.compile(r"\$?\\(?:boxed|fbox)\s?\{\s*\}\$?")
 _RESIDUE = AnswerKind.date, AnswerKind.time
 
 
-def concluded(body: str, kind: AnswerKind, question: str) -> Claim | None:
-    """The best conclusion, or `None`; `body` neither points at an answer nor was cut off."""
+def concluded(body: str, kind: AnswerKind, question: str, *, pointed: bool = False) -> Claim | None:
+    """The best conclusion, or `None`; `body` was not cut off, and where it `pointed`, it pointed at nothing usable."""
     alone = body.strip()
     if not alone:
         return None
@@ -58,7 +58,7 @@ def concluded(body: str, kind: AnswerKind, question: str) -> Claim | None:
     if polarity and (kind in (AnswerKind.yes_no, AnswerKind.auto) or (kind is AnswerKind.math and not question)):
         return polarity
     if kind is AnswerKind.text:
-        return statement(body, question) or _all(body)
+        return None if pointed else statement(body, question) or _all(body)
     if kind in _RESIDUE and (found := _of_kind(body, kind)):
         return found
     return (
@@ -67,7 +67,7 @@ def concluded(body: str, kind: AnswerKind, question: str) -> Claim | None:
         or _bold(body)
         or _formula(body)
         or _sentence(body, kind, question)
-        or (_free(body, question) if kind is AnswerKind.auto else None)
+        or (_free(body, question) if kind is AnswerKind.auto and not pointed else None)
     )
 
 

@@ -40,7 +40,9 @@ _NEAR, _LIST_GAP = 500, 60
 _RUN_ON = re.compile(rf"\n[ \t*#>_]*(?i:{pattern('run')})[ \t]*(?:[0-9]{{1,3}}[ \t]*)?[:.：)*]")
 _DIGIT = re.compile(r"\d")
 _ENDS = re.compile(r"[^\w\s,;:(\[{=+\\/<>-]|\d")
-_WEAK = frozenset({Evidence.result, Evidence.emphasis, Evidence.sentence, Evidence.formula, Evidence.value})
+_WEAK = frozenset(
+    {Evidence.whole, Evidence.result, Evidence.emphasis, Evidence.sentence, Evidence.formula, Evidence.value}
+)
 _ROLE = re.compile(r"\n[ \t]*(?:Q|Question|User|Human)[ \t]*:")
 _FOREIGN_DIGITS = re.compile(r"[٠-٩۰-۹०-९０-９：（）％，]")
 _ASCII = {ord(c): str(i % 10) for i, c in enumerate("٠١٢٣٤٥٦٧٨٩۰۱۲۳۴۵۶۷۸۹०१२३४५६७८९０１２３４５６７８９")} | {
@@ -148,7 +150,7 @@ def _said(body: str, asked: _Asked) -> Claim | None:
         return None
     if truncated or (claim and not (claim.prose and kind is not AnswerKind.text and _DIGIT.search(body, claim.end))):
         return claim
-    return None if refuses(body) else concluded(body, kind, asked.question) or claim
+    return None if refuses(body) else concluded(body, kind, asked.question, pointed=bool(found)) or claim
 
 
 def _thought(text: str, end: int, asked: _Asked) -> Claim | None:

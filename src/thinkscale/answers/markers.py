@@ -89,6 +89,7 @@ def boxes(body: str) -> Iterator[Pointer]:
             continue
         inner = body[m.end() : end - 1].strip()
         if not inner.strip("$ {}"):
+            yield Pointer(m.end(), end - 1, Evidence.box)
             continue
         opens = m.start() - body[max(0, m.start() - 1) : m.start()].count("\\")
         if listed and not _joined(body[until:opens]):
@@ -135,7 +136,7 @@ def _tags(body: str, folded: str) -> Iterator[Pointer]:
             end = folded.find(closed, inside, at + len(closed))
             if end < 0 and at == len(body):
                 yield Pointer(inside, -1, Evidence.tag)
-            elif body[inside:end].strip():
+            else:
                 yield Pointer(inside, end, Evidence.tag)
             at = start
 
@@ -143,7 +144,7 @@ def _tags(body: str, folded: str) -> Iterator[Pointer]:
 def _fields(body: str) -> Iterator[Pointer]:
     for m in list(_FIELD.finditer(body))[-_MAX_TRIES:]:
         value = _FIELD_VALUE.match(body, m.end())
-        if value is None or not value[0].strip(" \"'"):
+        if value is None:
             continue
         group = value.lastgroup or "bare"
         yield Pointer(value.start(group), value.end(group), Evidence.field, text=_unescaped(value[group]))
@@ -160,7 +161,7 @@ def _unescaped(text: str) -> str:
 
 def _phrases(body: str, folded: str, role: str, evidence: Evidence) -> Iterator[Pointer]:
     for name in _names(role, folded.isascii()):
-        after = _link(name.language)
+        after = _link(name.language, inverted=" " in name.text)
         at = folded.rfind(name.text)
         for _ in range(_MAX_TRIES):
             if at < 0:
@@ -179,12 +180,16 @@ def _names(role: str, ascii_only: bool) -> tuple[Word, ...]:
 
 
 @cache
-def _link(language: str) -> re.Pattern[str]:
+def _link(language: str, *, inverted: bool) -> re.Pattern[str]:
     said = [re.escape(word.text) for word in words("link") if word.language == language]
     spaced = language in ("en", "de", "fr", "es", "pt", "ru", "ar")
     links = "|".join(sorted(said, key=len, reverse=True))
     links = rf"\b(?:{links})\b" if spaced else links
-    direct = "" if language in ("en", "de", "fr", "es", "pt") else r"\s*(?=[-+−]?[0-9$\\(\[]|\*\*|[A-J](?![A-Za-z]))|"
+    direct = (
+        ""
+        if language in ("en", "de", "fr", "es", "pt") and not inverted
+        else r"\s*(?=[-+−]?[0-9$\\(\[]|\*\*|[A-J](?![A-Za-z]))|"
+    )
     ends = r"(?<=[:.])\s*|" if language == "en" else ""
     linked = rf"(?:{ends}[ \t]*\][ \t]*|{direct}{_FILLED}(?:{links}|{_SIGNS}))"
     return re.compile(rf"{_HEADED}|{linked}{_SKIPPED}", re.IGNORECASE)

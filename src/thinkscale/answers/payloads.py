@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 
 from thinkscale.answers.evidence import Claim, Evidence, Pointer
-from thinkscale.answers.values import NUMBER, Value, outcome, spelled, stated, tokens
+from thinkscale.answers.values import DATE, NUMBER, Value, outcome, spelled, stated, tokens
 from thinkscale.answers.words import DECIMAL_COMMA, compiled, pattern
 from thinkscale.types import AnswerKind
 
@@ -35,14 +35,16 @@ _VALUE = re.compile(
     r"(?:[A-Za-z]\s*(?:=|is)\s*)?"
 )
 _NOT_A_VALUE = re.compile(
-    r"\s?(?:[\^*/×·=<>≤≥≈!_]|[-+−]\s?[\dA-Za-z(\\$√]|\\(?:times|cdot|sqrt|frac|pi|le|ge|lt|gt|pm|ln|log|sin|cos)|\(|√|π|[A-Za-z](?![A-Za-z])(?!\s[a-z]{2}))|[-:/.][0-9]|[A-Za-z]\^|i\b"
+    r"\s?(?:\*(?!\*)|[\^/×·=<>≤≥≈!_]|[-+−]\s?[\dA-Za-z(\\$√]|\\(?:times|cdot|sqrt|frac|pi|le|ge|lt|gt|pm|ln|log|sin|cos)|\(|√|π|[A-Za-z](?![A-Za-z])(?!\s[a-z]{2}))|[-:/.][0-9]|[A-Za-z]\^|i\b"
 )
 _LIST_GOES_ON = re.compile(
     r"\s*(?:,|;|/|\b(?:and|or|und|oder|et|ou|y|o|e|и|или)\b|、|和|及)\s*(?:[-+−$\\(\[{]*[0-9]|[-+]?[a-z]\b|[\\$])"
 )
-_COMPUTES = re.compile(r"\s*(?:[=+*/×÷≈]|(?:-|x|times|plus|minus|divided by)\s*\$?[0-9])")
+_COMPUTES = re.compile(r"\s*(?:\*(?!\*)|[=+/×÷≈]|(?:-|x|times|plus|minus|divided by)\s*\$?[0-9])")
 _COMMA = re.compile(r"[-+−]?[0-9]{1,3}(?:\.[0-9]{3})*,[0-9]{1,2}(?![0-9])|[-+−]?[0-9]+,[0-9]{4,}(?![0-9])")
-_HEADING = re.compile(r"(?:[0-9]+[.):]|(?:step|part|case|section|schritt|étape|paso)\b|\S+[^\n]*:\s*$)", re.IGNORECASE)
+_HEADING = re.compile(
+    r"(?:[0-9]+[.):](?![0-9])|(?:step|part|case|section|schritt|étape|paso)\b|\S+[^\n]*:\s*$)", re.IGNORECASE
+)
 _WRAPPED = re.compile(r"\\(?:text(?:bf|rm|it|sf|normal)?|mathrm|mathbf|mbox)\s?\{([^{}]*)\}")
 _WORDS = re.compile(r"(?<![\\A-Za-z])[^\W\d_]{2,}")
 _SYMBOLIC = re.compile(r"[0-9\\^=+*/(\[{]")
@@ -69,7 +71,7 @@ def read(body: str, pointer: Pointer, kind: AnswerKind, *, truncated: bool = Fal
         start += 1
     if start >= len(body) or (_on_new_line(body, pointer.start, start) and not _fits_a_line(body, start)):
         return None
-    claim = _whole_span(body, start, pointer) or _line(body, start, pointer, kind, truncated=truncated)
+    claim = _whole_span(body, start, pointer) or _line(body, start, pointer, kind)
     if claim is None or (truncated and not _is_closed(body, claim)):
         return None
     return claim
@@ -89,7 +91,7 @@ def without_label(text: str) -> str:
 
 def decimal(text: str, language: str) -> str:
     """A number of a language with a decimal comma, with a point."""
-    if language not in DECIMAL_COMMA or "," not in text:
+    if language not in DECIMAL_COMMA or "," not in text or _COMMA.match(text) is None:
         return text
     return _COMMA.sub(lambda m: m[0].replace(".", "").replace(",", "."), text)
 
@@ -166,7 +168,9 @@ def _whole_span(body: str, start: int, pointer: Pointer) -> Claim | None:
     return None
 
 
-def _line(body: str, start: int, pointer: Pointer, kind: AnswerKind, *, truncated: bool) -> Claim | None:
+def _line(body: str, start: int, pointer: Pointer, kind: AnswerKind) -> Claim | None:
+    if m := DATE.match(body, start):
+        return Claim(m[0], m.start(), m.end(), pointer.evidence, AnswerKind.date)
     end = _line_end(body, start)
     if m := _NOT_BUT.match(body, start, end):
         start = m.end()
