@@ -241,7 +241,7 @@ def _quantity(text: str) -> str | None:
         return found.key
     if behind in ("%", "percent", "per cent", "Prozent", "процентов", "%."):
         return f"{found.key}%"
-    if len(behind) == 1 and behind.isalpha() and not found.rest[0].isspace():
+    if len(behind) == 1 and behind.isascii() and behind.isalpha() and not found.rest[0].isspace():
         return None
     if units.unit(behind) is not None:
         return f"{found.key} {units.symbol(behind)}"

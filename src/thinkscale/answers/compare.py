@@ -59,7 +59,8 @@ def _why_unknown(a: Reading, b: Reading) -> str:
 
 def _why_different(a: Reading, b: Reading) -> str:
     if a.kind is not b.kind:
-        return f"one is of the kind {a.kind}, the other of the kind {b.kind}"
+        first, second = sorted((a.kind, b.kind))
+        return f"one is of the kind {first}, the other of the kind {second}"
     if Standing.opaque in (a.standing, b.standing):
         return "algebra finds them different"
     return f"two answers of the kind {a.kind} with different values"

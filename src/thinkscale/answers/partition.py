@@ -58,14 +58,15 @@ class Partition:
 
     def may_change(self, weights: Mapping[str, float]) -> bool:
         """Whether the winner could be another one if undecided classes were one; `weights` are by label."""
-        joined = dict(weights)
-        for first, second in self.undecided:
-            joined[first] = joined.get(first, 0.0) + weights.get(second, 0.0)
-            joined[second] = joined.get(second, 0.0) + weights.get(first, 0.0)
         leader = max(weights, key=lambda label: weights[label], default=None)
-        return leader is not None and any(
-            joined[label] >= weights[leader] and label != leader for label in weights if joined[label] > weights[label]
-        )
+        if leader is None:
+            return False
+        gained = dict.fromkeys(weights, 0.0)
+        for first, second in self.undecided:
+            if leader not in (first, second):
+                gained[first] = gained.get(first, 0.0) + weights.get(second, 0.0)
+                gained[second] = gained.get(second, 0.0) + weights.get(first, 0.0)
+        return any(gain and weights.get(label, 0.0) + gain >= weights[leader] for label, gain in gained.items())
 
 
 @dataclass(slots=True)
