@@ -52,7 +52,7 @@ def _asked_for(question: str) -> AnswerKind | None:
     if _OPEN.search(last, 4):
         return None
     for kind, phrase in _phrases("start"):
-        if last.startswith(phrase + " "):
+        if last.startswith(phrase) and not last[len(phrase) : len(phrase) + 1].isalnum():
             return kind
     return next((kind for kind, phrase in _phrases("end") if last.endswith(phrase)), None)
 
