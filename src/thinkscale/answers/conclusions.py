@@ -37,6 +37,11 @@ _CODE = re.compile(
 _HOW_MANY = re.compile(
     r"\bhow (?:many|much)\b|\bwie viele\b|\bcombien\b|\bcuánt|\bquant[oa]s\b|\bсколько\b", re.IGNORECASE
 )
+_ASKS_MORE = re.compile(
+    r"\b(?:how|what|which|who|whom|whose|when|where|why|find|compute|calculate|determine|evaluate|solve|simplify)\b",
+    re.I,
+)
+_OPEN = AnswerKind.auto, AnswerKind.math
 _HAS_LIST = re.compile(
     r"\b(?:are|sind|son|sont|são|factors|roots|solutions|values|list|order|numbers)\b|[:=]", re.IGNORECASE
 )
@@ -55,7 +60,7 @@ def concluded(body: str, kind: AnswerKind, question: str, *, pointed: bool = Fal
     if kind is AnswerKind.code:
         return code(body)
     polarity = polar(body, asked=kind is AnswerKind.yes_no)
-    if polarity and (kind in (AnswerKind.yes_no, AnswerKind.auto) or (kind is AnswerKind.math and not question)):
+    if polarity and (kind is AnswerKind.yes_no or (kind in _OPEN and not _ASKS_MORE.search(question))):
         return polarity
     if kind is AnswerKind.text:
         return None if pointed else statement(body, question) or _all(body)

@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
+from thinkscale.answers import reading
 from thinkscale.answers.abstentions import is_abstention
 from thinkscale.answers.canonical import canonical
 from thinkscale.answers.evidence import Claim, Evidence, Pointer
@@ -32,7 +33,7 @@ _ALONE = re.compile(r"(?m)^[ \t*`\"'$(\[#]*(?:\\boxed\{|\\text\{)?(?P<letter>[A-
 _VERDICT = re.compile(
     rf"{_LETTER}[)*.:\s]*\s(?:is|are|would\sbe|must\sbe|seems|appears\sto\sbe|remains)\s?(?:(?:indeed|clearly|therefore|thus|definitely"
     r"|most|likely|probably|the|a|only|best|our|my|also|then|to be)\s)*(?:correct|right|true|best|appropriate|accurate"
-    r"|answer|choice|option|valid|one|left)(?![a-z])"
+    r"|answer|choice|option|plausible|likely|suitable|fitting|reasonable|valid|one|left)(?![a-z])"
 )
 _JUDGED = re.compile(rf"(?m)^\W{{0,6}}{_LETTER}[).:*]+.{{0,120}}?[\s:(*—–-]+(?:right|correct|true|yes)\b(?!\s*\?)")
 _TICKED = re.compile(rf"{_LETTER}[)*.: ]*✅|✅[ *(]*(?P<other>[A-J])(?![A-Za-z])")
@@ -151,15 +152,16 @@ def _named(payload: str, known: Mapping[str, str]) -> str | None:
     # An option whose words are all that was pointed at, or whose value is.
     if not known or len(payload) > _LINE + 100:
         return None
-    keys = {canonical(payload.strip(" *.$"), AnswerKind.math)}
-    keys |= {canonical(outcome(value.text), AnswerKind.math) for value in values(payload, 0, len(payload))[:1]}
+    keys = {_key(payload.strip(" *.$"))}
+    keys |= {_key(outcome(value.text)) for value in values(payload, 0, len(payload))[:1]}
     letters = [letter for letter, words in known.items() if _key(words) in keys]
     return letters[0] if len(letters) == 1 else None
 
 
 @lru_cache(maxsize=4096)
 def _key(words: str) -> str:
-    return canonical(words, AnswerKind.math)
+    # What it is worth rather than how it is written: an option `0.5` is meant by `1/2`.
+    return reading.read(canonical(words, AnswerKind.math)).name
 
 
 @lru_cache(maxsize=8192)
@@ -201,7 +203,7 @@ def _valued(sentence: str, known: Mapping[str, str]) -> str | None:
     found = values(sentence, 0, min(len(sentence), 2 * _LINE))
     if not found or not any(c.isdigit() or c == "\\" for words in known.values() for c in words):
         return None
-    key = canonical(outcome(found[-1].text), AnswerKind.math)
+    key = _key(outcome(found[-1].text))
     letters = [letter for letter, words in known.items() if _key(words) == key]
     return letters[0] if len(letters) == 1 else None
 

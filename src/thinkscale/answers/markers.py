@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from functools import cache
 
 from thinkscale.answers.evidence import Evidence, Pointer
-from thinkscale.answers.words import Word, words
+from thinkscale.answers.words import CLOSE_SCRIPTS, Word, words
 
 _MAX_BOX = 2000
 _MAX_TRIES = 8
@@ -38,6 +38,7 @@ _BEFORE = re.compile(
 _FILLED = r"[^\n.:=:。!?؟]{0,60}?"
 _SIGNS = r"[::=→⇒⟹—–]|->|=>"
 _HEADED = r"[ \t*_]*\}?[ \t]*\n[\s*_]*"
+_WITHOUT_COPULA = CLOSE_SCRIPTS | {"ru", "ar", "uk", "he", "fa", "tr", "el", "vi"}
 _BARE_LINE = re.compile(r"[ \t]*\n")
 _SKIPPED = r"(?:[ \t*_:}]|(?:is|are|be|indeed|therefore|thus|then|simply|just|equal to)\b)*\s*"
 
@@ -161,8 +162,10 @@ def _unescaped(text: str) -> str:
 
 def _phrases(body: str, folded: str, role: str, evidence: Evidence) -> Iterator[Pointer]:
     for name in _names(role, folded.isascii()):
-        after = _link(name.language, inverted=" " in name.text)
         at = folded.rfind(name.text)
+        if at < 0:
+            continue
+        after = _link(name.language, inverted=" die " in name.text)
         for _ in range(_MAX_TRIES):
             if at < 0:
                 break
@@ -182,14 +185,10 @@ def _names(role: str, ascii_only: bool) -> tuple[Word, ...]:
 @cache
 def _link(language: str, *, inverted: bool) -> re.Pattern[str]:
     said = [re.escape(word.text) for word in words("link") if word.language == language]
-    spaced = language in ("en", "de", "fr", "es", "pt", "ru", "ar")
-    links = "|".join(sorted(said, key=len, reverse=True))
-    links = rf"\b(?:{links})\b" if spaced else links
-    direct = (
-        ""
-        if language in ("en", "de", "fr", "es", "pt") and not inverted
-        else r"\s*(?=[-+−]?[0-9$\\(\[]|\*\*|[A-J](?![A-Za-z]))|"
-    )
+    links = "|".join(sorted(said, key=len, reverse=True)) or "(?!)"
+    links = links if language in CLOSE_SCRIPTS else rf"\b(?:{links})\b"
+    direct = r"\s*(?=[-+−]?[0-9$\\(\[]|\*\*|[A-J](?![A-Za-z]))|"
+    direct = direct if inverted or language in _WITHOUT_COPULA else ""
     ends = r"(?<=[:.])\s*|" if language == "en" else ""
     linked = rf"(?:{ends}[ \t]*\][ \t]*|{direct}{_FILLED}(?:{links}|{_SIGNS}))"
     return re.compile(rf"{_HEADED}|{linked}{_SKIPPED}", re.IGNORECASE)

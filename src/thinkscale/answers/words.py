@@ -12,9 +12,11 @@ from thinkscale.lexicons import phrases
 LIST = "answers-1"
 """The lexicon; each line is a language, a role and a phrase."""
 NUMBERS = "number-words-1"
-DECIMAL_COMMA = frozenset({"de", "fr", "es", "pt", "ru"})
+DECIMAL_COMMA = frozenset(
+    {"de", "fr", "es", "pt", "ru", "it", "nl", "pl", "cs", "sv", "da", "fi", "uk", "el", "ro", "hu", "tr", "id", "vi"}
+)
 """Languages that write 3,5 for three and a half."""
-_CLOSE_SCRIPTS = ("zh", "ja", "ko", "hi")
+CLOSE_SCRIPTS = frozenset({"zh", "ja", "ko", "hi", "th", "bn", "te", "ta"})
 """Languages whose words are followed by other letters without a blank, or end in marks that are no letters."""
 
 
@@ -36,8 +38,8 @@ def words(role: str) -> tuple[Word, ...]:
 def pattern(*roles: str) -> str:
     """A pattern of every phrase in these roles, the longest first, as whole words where the script has such."""
     found = [word for role in roles for word in words(role)]
-    spaced = _either(text for language, text in found if language not in _CLOSE_SCRIPTS)
-    close = _either(text for language, text in found if language in _CLOSE_SCRIPTS)
+    spaced = _either(text for language, text in found if language not in CLOSE_SCRIPTS)
+    close = _either(text for language, text in found if language in CLOSE_SCRIPTS)
     initials = re.escape("".join(sorted({c for _, text in found for c in (text[0], text[0].upper())})))
     # The first letter is tested before the many branches, which makes a search several times as fast.
     return f"(?=[{initials}])(?:(?<![^\\W_])(?:{spaced})(?![^\\W_])" + (f"|{close})" if close else ")")
