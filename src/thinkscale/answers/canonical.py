@@ -130,7 +130,7 @@ def is_expression(key: str) -> bool:
 
     Words are not: a parser of formulas would read `listen` and `silent` as one product of six variables.
     """
-    if is_number(key) or not key or key[0] == "#" or not key.isascii():
+    if is_number(key) or not key or key[0] == "#" or not key.replace("°", "").isascii():
         return False
     return all(word in _FUNCTIONS for word in _WORD.findall(_ENVIRONMENT.sub("", key)))
 

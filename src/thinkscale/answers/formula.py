@@ -178,7 +178,7 @@ class _Reader:
         kind, sign = self.kind(), self.peek()
         if kind not in _STARTS or (sign == "|" and self.bars):
             return False
-        return sign not in _CLOSERS and sign != "["
+        return sign not in _CLOSERS
 
     def _beside(self, node: Node) -> Node:
         # Two numbers side by side are no product: `2 3` is a typing error, `3 1/2` a mixed number.
@@ -307,6 +307,11 @@ class _Reader:
             "overline",
         ):
             return self._styled(name)
+        if name in ("dot", "ddot", "hat", "bar", "tilde"):
+            inner = self._argument()
+            if inner.op != "name":
+                raise ReadError(f"`\\{name}` is read on names only")
+            return self._name(f"\\{name} {inner.name}")
         if name in ("pi", "infty"):
             return Node("name", name="\\" + name)
         if _GREEK.fullmatch(name):

@@ -50,6 +50,7 @@ _SPACING = re.compile(
 )
 _SYMBOLS = re.compile(r"(?<!\\)\\[&#_]|\\\(|\\\)|(?<!\\)\\\[|(?<!\\)\\\]")
 _CIRCLE = re.compile(r"\^\s*\{?\s*\\circ(?![A-Za-z])\s*\}?|\\(?:degrees?|circ)(?![A-Za-z])")
+_PRIME = re.compile(r"\^\s*\{?\s*\\prime(?![A-Za-z])\s*\}?")
 _ESCAPED = re.compile(r"(?<!\\)\\([$%])")
 _MONEY = re.compile(r"\$(?=\s?-?[0-9.,]+(?:\s*[A-Za-z]+)?\.?\s*$)")
 _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻", "0123456789-")
@@ -76,6 +77,7 @@ def tidy(text: str) -> str:
     text = _GROUPED.sub("", text)
     if "\\" in text:
         text = _commands(text)
+    text = _PRIME.sub("'", text) if "prime" in text else text
     text = _dollars(_CIRCLE.sub("°", _SYMBOLS.sub("", text)))
     if "sqrt" in text:
         text = _SHORT_ROOT.sub(_braced_root, _BARE_ROOT.sub(r"\\sqrt", text))

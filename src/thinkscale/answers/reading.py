@@ -33,6 +33,7 @@ from thinkscale.types import AnswerKind
 
 _MAX_KEY = 1200
 _QUANTITY = re.compile(r"(-?[0-9][0-9/.]*) (\S.*)")
+_BASE = re.compile(r"([0-9]{1,60})_\{?([2-9]|1[0-6])\}?")
 _UNIT_BEHIND = re.compile(r"(.+[0-9})\]])\s*((?:[^\W\d_]{2,}|°)[^\s{}()]*)")
 _FLAT = (AnswerKind.choice, AnswerKind.text, AnswerKind.json, AnswerKind.tool_calls, AnswerKind.code)
 _NOTHING: frozenset[str] = frozenset()
@@ -85,7 +86,7 @@ def _by_look(key: str) -> Reading:
         return Reading(AnswerKind.json, key)
     if "\n" in key and is_code(key):
         return Reading(AnswerKind.code, key)
-    if not is_expression(key):
+    if not is_expression(key) and "\\" not in key:
         return Reading(AnswerKind.text, key.casefold())
     try:
         return _formal(key)
@@ -104,6 +105,10 @@ def _plain(key: str) -> Reading | None:
         bare = Fraction(key[:-1])
         found = _number(bare / 100, None)
         return Reading(found.kind, found.form, offers=frozenset({f"bare:{rational_form(bare)}"}), value=found.value)
+    if m := _BASE.fullmatch(key):
+        # A number in another base is not its value: the base was asked for.
+        bare = rational_form(Fraction(m[1]))
+        return Reading(AnswerKind.quantity, f"base {m[2]}|{bare}", offers=frozenset({f"bare:{bare}"}))
     m = _QUANTITY.fullmatch(key)
     if m and is_number(m[1]) and (unit := units.unit(m[2])) is not None:
         bare = Fraction(m[1])
