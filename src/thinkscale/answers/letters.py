@@ -43,6 +43,9 @@ _BOLD = re.compile(rf"\*\*[\s(]*(?:[Oo]ption\s)?{_LETTER}[).:]?(?P<words>[^*\n]*
 _BRACKETED = re.compile(
     rf"(?<![A-Za-z0-9])\({_LETTER}\)|\b[Oo]ption\s\**\(?(?P<other>[A-J])\b|\b[Cc]hoice\s\**\(?(?P<third>[A-J])\b"
 )
+_LAST = re.compile(
+    r"(?<![A-Za-z0-9'’+*/^=-]\s)(?<![A-Za-z0-9'’+*/^=-])(?P<letter>[A-J])[.!)*\s]*$|\s(?P<other>[B-H])[.!)*]+\s*$"
+)
 _REJECTED = re.compile(
     r"\b(?:not|unlike|rather than|instead of|than|nor|neither|eliminates?d?|rules? out|ruled out|exclud\w+)"
     r"\s+(?:[Oo]ptions?\s+)?\**\(?[A-J]\)?\**"
@@ -100,7 +103,7 @@ def _chosen(body: str, known: Mapping[str, str]) -> Claim | None:
     # The last of the sentences that choose, else a letter that stands alone, else the last one in brackets.
     start = max(0, len(body) - _TAIL)
     text = _REJECTED.sub(lambda m: " " * len(m[0]), body[start:])
-    for find in (_judgements, _alone, _headlines, _brackets):
+    for find in (_judgements, _alone, _headlines, _brackets, _closing):
         found = [m for m in find(text) if _letter_of(m) in known or not known]
         if found:
             m = found[-1]
@@ -146,6 +149,10 @@ def _headlines(text: str) -> list[re.Match[str]]:
 
 def _brackets(text: str) -> list[re.Match[str]]:
     return list(_BRACKETED.finditer(text))
+
+
+def _closing(text: str) -> list[re.Match[str]]:
+    return [m for m in (_LAST.search(text, max(0, len(text) - 20)),) if m]
 
 
 def _named(payload: str, known: Mapping[str, str]) -> str | None:
