@@ -11,26 +11,11 @@ import re
 from dataclasses import dataclass
 from fractions import Fraction
 
-MAX_TOKENS = 400
+from thinkscale.answers.tokens import ALIASES, FUNCTIONS, ReadError, tokens
+
 _MAX_DEPTH = 40
 _MAX_DIGITS = 200
 
-FUNCTIONS = frozenset(
-    re.findall(
-        "[A-Za-z]+",
-        "sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh ln log lg exp sqrt abs sign gcd lcm max min Re Im",
-    )
-)
-_ALIASES = {"asin": "arcsin", "acos": "arccos", "atan": "arctan", "sgn": "sign", "tg": "tan", "ctg": "cot"}
-_SPACES = frozenset({"\\,", "\\;", "\\:", "\\!", "\\ ", "\\quad", "\\qquad", "\\displaystyle", "\\limits", "~"})
-_TOKEN = re.compile(
-    r"""\s*(?: (?P<number>[0-9]+(?:\.[0-9]*)?(?:[eE][-+]?[0-9]{1,3}(?![0-9A-Za-z.]))?|\.[0-9]+)
-             | (?P<command>\\(?:[A-Za-z]+|[^A-Za-z]))
-             | (?P<word>[A-Za-z]+)
-             | (?P<sign>\*\*|[-+*/^_!|(){}\[\]'°%]) )""",
-    re.VERBOSE,
-)
-_WORDS = sorted((*FUNCTIONS, *_ALIASES), key=len, reverse=True)
 _GREEK = re.compile(
     "alpha|beta|gamma|delta|epsilon|varepsilon|zeta|eta|theta|vartheta|iota|kappa|lambda|mu|nu|xi|rho|sigma|tau|upsilon"
     "|phi|varphi|chi|psi|omega|Gamma|Delta|Theta|Lambda|Xi|Sigma|Upsilon|Phi|Psi|Omega|hbar|ell"
@@ -39,10 +24,6 @@ _STARTS = frozenset({"number", "word", "(", "{", "|", "[", "\\"})
 _CLOSERS = frozenset(
     {"\\rfloor", "\\rceil", "\\rvert", "\\right", "\\cdot", "\\times", "\\div", "\\pm", "\\mp", "\\ast"}
 )
-
-
-class ReadError(ValueError):
-    """A text is no formula that this parser reads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +43,7 @@ def parse(text: str) -> Node:
     Raises:
         ReadError: the text is something else, or longer or deeper than is read.
     """
-    reader = _Reader(_tokens(text))
+    reader = _Reader(tokens(text))
     node = reader.sum()
     if reader.at < len(reader.tokens):
         raise ReadError(f"`{reader.tokens[reader.at][1]}` was not expected")
@@ -79,44 +60,6 @@ def names(node: Node) -> frozenset[str]:
     if node.op == "name":
         return frozenset({node.name})
     return frozenset().union(*map(names, node.parts))
-
-
-def _tokens(text: str) -> list[tuple[str, str]]:
-    found: list[tuple[str, str]] = []
-    position, text = 0, text.rstrip()
-    while position < len(text):
-        m = _TOKEN.match(text, position)
-        if m is None:
-            raise ReadError(f"`{text[position]}` is in no formula")
-        position = m.end()
-        kind = m.lastgroup or ""
-        if m[kind] in _SPACES or m[kind] in ("\\left", "\\right", "\\big", "\\Big"):
-            continue
-        found += _words(m[kind]) if kind == "word" else [(kind if kind == "number" else m[kind], m[kind])]
-        if len(found) > MAX_TOKENS:
-            raise ReadError("the formula is too long")
-    if not found:
-        raise ReadError("there is nothing to read")
-    return found
-
-
-def _words(word: str) -> list[tuple[str, str]]:
-    # `xy` is a product and `sinx` a function of x; `pi` is the constant.
-    parts: list[tuple[str, str]] = []
-    while word:
-        known = next((w for w in _WORDS if word.startswith(w) and (len(w) > 2 or word == w)), None)
-        if known:
-            parts.append(("\\", "\\" + _ALIASES.get(known, known)))
-        elif word.startswith("pi") and (len(word) == 2 or not word[2].islower()):
-            known = "pi"
-            parts.append(("\\", "\\pi"))
-        else:
-            known = word[0]
-            parts.append(("word", known))
-        word = word[len(known) :]
-    if sum(kind == "word" for kind, _ in parts) > 4:
-        raise ReadError("words are no formula")
-    return parts
 
 
 class _Reader:
@@ -292,8 +235,8 @@ class _Reader:
             return {"lfloor": Node("floor", (node,)), "lceil": Node("ceil", (node,)), "{": node}.get(
                 name, Node("abs", (node,))
             )
-        if name in FUNCTIONS or name in _ALIASES:
-            return self._function(_ALIASES.get(name, name))
+        if name in FUNCTIONS or name in ALIASES:
+            return self._function(ALIASES.get(name, name))
         if name in (
             "text",
             "mathrm",

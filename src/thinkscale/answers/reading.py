@@ -26,9 +26,10 @@ from thinkscale.answers.canonical import is_expression, is_number
 from thinkscale.answers.code import is_code
 from thinkscale.answers.complexes import LimitError
 from thinkscale.answers.evaluate import form, rational_form, relation_form, root_of_line, shown
-from thinkscale.answers.formula import Node, ReadError, parse
+from thinkscale.answers.formula import Node, parse
 from thinkscale.answers.jsons import object_key
 from thinkscale.answers.numerals import rounded_digits
+from thinkscale.answers.tokens import ReadError
 from thinkscale.types import AnswerKind
 
 _MAX_KEY = 1200
@@ -107,8 +108,8 @@ def _plain(key: str) -> Reading | None:
         return Reading(found.kind, found.form, offers=frozenset({f"bare:{rational_form(bare)}"}), value=found.value)
     if m := _BASE.fullmatch(key):
         # A number in another base is not its value: the base was asked for.
-        bare = rational_form(Fraction(m[1]))
-        return Reading(AnswerKind.quantity, f"base {m[2]}|{bare}", offers=frozenset({f"bare:{bare}"}))
+        digits = rational_form(Fraction(m[1]))
+        return Reading(AnswerKind.quantity, f"base {m[2]}|{digits}", offers=frozenset({f"bare:{digits}"}))
     m = _QUANTITY.fullmatch(key)
     if m and is_number(m[1]) and (unit := units.unit(m[2])) is not None:
         bare = Fraction(m[1])

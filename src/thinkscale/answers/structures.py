@@ -6,7 +6,8 @@ import re
 from itertools import permutations
 
 from thinkscale.answers.canonical import is_expression
-from thinkscale.answers.formula import Node, ReadError, number
+from thinkscale.answers.formula import Node, number
+from thinkscale.answers.tokens import ReadError
 from thinkscale.types import AnswerKind
 
 _MAX_CELLS = 64
