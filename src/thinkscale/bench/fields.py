@@ -38,7 +38,10 @@ def shown(value: object) -> str:
 
 def first(row: Mapping[str, object], names: Sequence[str]) -> tuple[str, object]:
     """The first of some fields that is there, with its value; the first name and `None` without any."""
-    return next(((name, row[name]) for name in names if row.get(name) is not None), (names[0], None))
+    for name in names:
+        if (value := row.get(name)) is not None:
+            return name, value
+    return names[0], None
 
 
 def text(value: object, field: str) -> str:

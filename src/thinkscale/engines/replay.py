@@ -326,10 +326,10 @@ def recorded_text(row: Mapping[str, object]) -> str | None:
 
 
 def _logprobs(row: Mapping[str, object], vocab: int) -> Logprobs | None:
+    if not row.get("token_logprobs") and not row.get("logprobs"):
+        return None
     names = ("token_logprobs", "token_self_certainty", "token_entropy")
     chosen, certainty, entropy = (_numbers(row.get(name)) for name in names)
-    if not chosen and not row.get("logprobs"):
-        return None
     likeliest: list[object] = row.get("top_logprobs") or []  # type: ignore[assignment]
     alone = {"token_logprobs": [*chosen], "top_logprobs": [*map(_likely, likeliest)]}
     told = legacy_logprobs(row.get("logprobs") or alone)
