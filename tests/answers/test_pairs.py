@@ -123,6 +123,10 @@ cinquenta ~ 50
 二十一 ~ 21
 一千零五 ~ 1005
 18 eggs left ~ 18
+two thirds ~ 2/3
+a half ~ 0.5
+three and a half ~ 3.5
+three quarters ≠ 3
 7 apples ≠ 8 apples
 thirty ≠ thirteen
 """
@@ -136,6 +140,8 @@ x>5 ~ (5,\infty)
 4\ge x>-1 ~ (-1,4]
 |x|<2 ~ (-2,2)
 2x-6>0 ~ x>3
+x<1 or x>2 ~ (-\infty,1)\cup(2,\infty)
+x<1 or x>2 ≠ 1<x<2
 \begin{pmatrix}1&2\\3&4\end{pmatrix} ≠ 4
 \begin{pmatrix}1\\2\end{pmatrix} ~ \begin{bmatrix} 1 \\ 2 \end{bmatrix}
 \begin{pmatrix}1\\2\end{pmatrix} ≠ \begin{pmatrix}2\\1\end{pmatrix}
@@ -242,6 +248,12 @@ $5 ~ 5 dollars
 1 m^2 ~ 10000 cm^2
 60 km/h ~ 1 km/min
 36 km/h ~ 10 m/s
+2 hours 30 minutes ~ 150 minutes
+2 hours and 30 minutes ~ 2.5 hours
+1 m 20 cm ~ 120 cm
+2 hours 30 minutes ≠ 2 hours
+3\pi cm^2 ~ 3\pi
+3\pi \text{ cm}^2 ≠ 3\pi \text{ cm}
 3 \text{ kg} ~ 3000 g
 1,234 ≠ 1, 234
 1.234 ≠ 1234
@@ -312,6 +324,8 @@ SELECT a FROM t ≠ SELECT b FROM t @ code
 (B) ~ B @ choice
 B. Market penetration ~ B @ choice
 B ≠ D @ choice
+A, C ~ C and A @ choice
+A, C ≠ A @ choice
 b ~ B @ choice
 None ≠ 0
 \emptyset ~ \{\}

@@ -24,11 +24,12 @@ import hashlib
 import re
 import unicodedata
 from collections.abc import Callable
+from fractions import Fraction
 from functools import lru_cache
 
 from thinkscale.answers import dates, units
 from thinkscale.answers.code import code_key, is_code
-from thinkscale.answers.digits import in_words, regroup
+from thinkscale.answers.digits import in_words, part_in_words, regroup
 from thinkscale.answers.jsons import json_key, object_key
 from thinkscale.answers.latex import WRAPPER, squeeze, tidy
 from thinkscale.answers.numerals import MAX_DIGITS, is_label, leading
@@ -76,7 +77,9 @@ _THE = re.compile(r"(?<=\S)\s+the(?=\s)")
 _SOFT = re.compile(r"(?<=\w)[,;](?=\s)|\*\*|(?<![\w`])`|`(?![\w`])")
 _OUTER = " \t\r\n\"'“”‘’«»„`*。，、！？；：.,;:!?…·"
 _QUOTES = str.maketrans({"“": '"', "”": '"', "„": '"', "’": "'", "‘": "'", "–": "-", "—": "-", "−": "-"})
+_PART = re.compile(r"([0-9]{1,30}(?:\.[0-9]{1,30})?) ?([^\W\d_]{1,20})(?:,? (?:and|und|et|y|и) |,? |$)")
 _AFFIX = re.compile(r"(?P<before>[-+]?\s*[$€£¥₽₹₩]\s*[-+]?|(?:USD|EUR|GBP|US\s?\$|Rs\.?)\s+)")
+_CHOICES = re.compile(r"\s*\(?[A-J]\)?(?:\s*(?:,|;|&|and|,\s*and)\s*\(?[A-J]\)?)+[\s.]*")
 _CHOICE = re.compile(
     r"[\s*`\"'\\$({\[|]*(?:(?:text|mathrm|textbf|mathbf)\{\s*\(?)?([A-Za-z])(?![A-Za-z0-9]).*", re.DOTALL
 )
@@ -181,7 +184,8 @@ def _math_key(text: str) -> str:
     if (key := _quantity(text)) is not None:
         return key
     if _is_prose(text):
-        count = in_words(text)
+        count: Fraction | int | None = in_words(text)
+        count = part_in_words(text) if count is None else count
         return _words_key(text) if count is None else str(count)
     if is_wordy(text):
         return _words_key(text)
@@ -245,7 +249,20 @@ def _quantity(text: str) -> str | None:
         return None
     if units.unit(behind) is not None:
         return f"{found.key} {units.symbol(behind)}"
-    return found.key if is_label(found.rest) else None
+    return _summed(text) or (found.key if is_label(found.rest) else None)
+
+
+def _summed(text: str) -> str | None:
+    """One quantity of several of a dimension, in the unit of the last: `2 hours 30 minutes` is `150 min`."""
+    parts = _PART.findall(text)
+    if len(parts) < 2 or _PART.sub("", text).strip():
+        return None
+    found = [(Fraction(number), units.unit(name), name) for number, name in parts]
+    if len({unit.dimension if unit else None for _, unit, _ in found}) > 1 or found[0][1] is None:
+        return None
+    last = units.unit(parts[-1][1])
+    total = sum((number * unit.factor for number, unit, _ in found if unit), Fraction(0)) / (last.factor if last else 1)
+    return f"{total} {units.symbol(parts[-1][1])}"
 
 
 def _bracketed_key(text: str) -> str:
@@ -341,6 +358,8 @@ def _outer_dot(folded: str, bare: str) -> str:
 
 
 def _choice_key(text: str) -> str:
+    if m := _CHOICES.fullmatch(text[:MAX_LENGTH]):
+        return ",".join(sorted(set(re.findall("[A-J]", m[0]))))
     m = _CHOICE.match(text[:MAX_LENGTH])
     if m:
         return m[1].upper()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from fractions import Fraction
 from functools import cache, lru_cache
 
 from thinkscale.lexicons import phrases
@@ -20,6 +21,21 @@ _ENGLISH = frozenset(
     {"once", "null", "elf", "cent", "dos", "mil", "mille", "do", "sept", "pet", "sei", "un", "una", "uno"}
 )
 """Words of other languages that are English words, or names of months, too."""
+_PARTS = {
+    "half": 2,
+    "halve": 2,
+    "third": 3,
+    "quarter": 4,
+    "fourth": 4,
+    "fifth": 5,
+    "sixth": 6,
+    "seventh": 7,
+    "eighth": 8,
+    "ninth": 9,
+    "tenth": 10,
+    "twelfth": 12,
+    "hundredth": 100,
+}
 _HAN = {c: n for n, c in enumerate("〇一二三四五六七八九")} | {"零": 0, "两": 2, "兩": 2}
 _HAN_TENS = {"十": 10, "百": 100, "千": 1000}
 _HAN_GROUPS = {"万": 10**4, "萬": 10**4, "亿": 10**8, "億": 10**8}
@@ -35,6 +51,21 @@ def regroup(text: str) -> str:
         text = _CONTINENTAL.sub(lambda m: m[0].replace(".", "").replace(" ", "").replace(",", "."), text)
         text = _INDIAN.sub(lambda m: m[0].replace(",", ""), text)
     return _GROUPS.sub(lambda m: m[1] + re.sub("[^0-9]", "", m[2]), text)
+
+
+@lru_cache(maxsize=4096)
+def part_in_words(text: str) -> Fraction | None:
+    """The fraction that a text of number words is, or `None`: `two thirds`, `a half`, `three and a half`."""
+    words = re.split(r"[\s-]+", text.casefold().strip())
+    if not words or len(words) > _MAX_WORDS or (below := _PARTS.get(words[-1].removesuffix("s"))) is None:
+        return None
+    head = words[:-1]
+    if "and" in head:
+        at = head.index("and")
+        whole = in_words(" ".join(head[:at])) if at else None
+        return None if whole is None or head[at + 1 :] not in (["a"], ["one"]) else whole + Fraction(1, below)
+    above = 1 if head in ([], ["a"], ["an"]) else in_words(" ".join(head))
+    return None if above is None or (not head and words[-1] != "half") else Fraction(above, below)
 
 
 def _repeated(m: re.Match[str]) -> str:

@@ -35,7 +35,7 @@ from thinkscale.types import AnswerKind
 _MAX_KEY = 1200
 _QUANTITY = re.compile(r"(-?[0-9][0-9/.]*) (\S.*)")
 _BASE = re.compile(r"([0-9]{1,60})_\{?([2-9]|1[0-6])\}?")
-_UNIT_BEHIND = re.compile(r"(.+[0-9})\]])\s*((?:[^\W\d_]{2,}|°)[^\s{}()]*)")
+_UNIT_BEHIND = re.compile(r"(.+(?:[0-9})\]]|\\pi))\s*((?:[^\W\d_]{2,}|°)[^\s{}()]*)")
 _FLAT = (AnswerKind.choice, AnswerKind.text, AnswerKind.json, AnswerKind.tool_calls, AnswerKind.code)
 _NOTHING: frozenset[str] = frozenset()
 
@@ -228,6 +228,9 @@ def _listed(items: list[str]) -> Reading:
         values = [value for _, value in pairs]
         offers = frozenset({"values:" + "; ".join(sorted(set(values))), "row:" + "; ".join(values)})
         return Reading(AnswerKind.list, "; ".join(f"{name}={value}" for name, value in pairs), offers=offers)
+    if all(s.is_inequality(item) for item in items):
+        # `x < 1 or x > 2` is the union of two intervals.
+        return _joined("∪", sorted({_item(item).name for item in items}))
     return _unordered([reading for item in items for reading in _spread(item)])
 
 

@@ -163,6 +163,11 @@ def is_variable(text: str) -> bool:
     return _VARIABLE.fullmatch(text) is not None
 
 
+def is_inequality(text: str) -> bool:
+    """Whether a text has a sign of order: it bounds something."""
+    return re.search(r"[<>]|\\(?:le|ge|lt|gt)(?![A-Za-z])", text) is not None
+
+
 def is_distance(text: str) -> bool:
     """Whether a side of a relation is the distance of a variable from 0, `|x|`."""
     return len(text) > 2 and text[0] == text[-1] == "|" and _NAME.fullmatch(text[1:-1]) is not None
