@@ -227,6 +227,14 @@ def test_two_hundred_different_formulas_are_classed_in_a_second_one_by_one():
     assert time.process_time() - began < 1
 
 
+async def test_the_version_grows_when_an_earlier_answer_changes_its_class_and_only_then():
+    vote, versions = Vote(judge=silent), []
+    for key in ("10", "10", "7", "10 cm", "10 m"):
+        await vote.add([key])
+        versions.append((vote.version, vote.label("10")))
+    assert versions == [(0, "10"), (0, "10"), (0, "10"), (1, "10 cm"), (2, "10")]
+
+
 def test_an_answer_that_was_seen_costs_next_to_nothing():
     vote = Vote(judge=silent)
     asyncio.run(vote.add([rf"x+{n}" for n in range(50)]))

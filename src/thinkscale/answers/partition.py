@@ -122,6 +122,8 @@ class Vote:
         self._labels: dict[str, str] = {}
         self._classes: tuple[AnswerClass, ...] = ()
         self._undecided: frozenset[tuple[str, str]] = frozenset()
+        self.version = 0
+        """Grows when a key that was taken in before gets another label, so that only then all are to be looked up."""
 
     def settled(self, keys: Iterable[str]) -> bool:
         """Take keys in; whether their labels are known without asking algebra, so that `add` can be skipped."""
@@ -159,7 +161,9 @@ class Vote:
         homes = [group for group in groups if group.home is None]
         self._classes = tuple(sorted(map(_shown, homes), key=lambda c: c.label))
         self._undecided = undecided
-        self._labels = {member.key: each.label for each in self._classes for member in each.members}
+        labels = {member.key: each.label for each in self._classes for member in each.members}
+        self.version += any(labels[key] != label for key, label in self._labels.items())
+        self._labels = labels
 
 
 async def partition(
