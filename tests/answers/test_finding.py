@@ -213,6 +213,79 @@ def test_a_rendered_letter_is_found_in_every_language(template, letter):
         check("Both A and B sound right. " + template.format(letter), bare, Kind.choice, MARKETS)
 
 
+@table(
+    ("La risposta è 42.", "42"),
+    ("Risposta: 42", "42"),
+    ("Het antwoord is 42.", "42"),
+    ("Odpowiedź: 42", "42"),
+    ("Odpověď je 42.", "42"),
+    ("Svaret är 42.", "42"),
+    ("Vastaus on 42.", "42"),
+    ("Cevap: 42", "42"),
+    ("Đáp án là 42.", "42"),
+    ("Câu trả lời: 42", "42"),
+    ("Jawabannya adalah 42.", "42"),
+    ("Jibu ni 42.", "42"),
+    ("Відповідь: 42", "42"),
+    ("Η απάντηση είναι 42.", "42"),
+    ("Răspunsul este 42.", "42"),
+    ("התשובה היא 42.", "42"),
+    ("คำตอบคือ 42", "42"),
+    ("উত্তর: 42", "42"),
+    ("సమాధానం: 42", "42"),
+)
+def test_further_languages_point_too(text, expected):
+    check("2 + 2 = 4. " + text, expected)
+
+
+@table(
+    ("La risposta è B.", "B"),
+    ("Het antwoord is B.", "B"),
+    ("Odpowiedź: B", "B"),
+    ("Đáp án là B.", "B"),
+    ("Cevap: B", "B"),
+    ("Відповідь: B", "B"),
+    ("คำตอบคือ B", "B"),
+    ("Jawabannya adalah B.", "B"),
+    ("It's B.", "B"),
+    ("Response: B", "B"),
+    ("None of A, C, or D is right, leaving B.", "B"),
+    ("It could be A or C. Considering the market, I'd say B.", "B"),
+    ("Not A. Not C. So we go for B!", "B"),
+    ("B seems the most plausible.", "B"),
+)
+def test_further_ways_to_choose_a_letter(text, expected):
+    check(text, expected, Kind.choice, MARKETS)
+
+
+@table(
+    ("The answer is 1.5 million.", "1500000"),
+    ("The ratio is 3 : 2.", "3:2"),
+    ("Therefore the area is 25π.", r"25\\pi"),
+    ("The answer is √2.", r"\\sqrt{2}"),
+    ("The answer is 2 1/2.", "5/2"),
+    ("The solutions are x = 1, x = 2.", "1, 2"),
+    ("x = 3 and y = 4", "x = 3, y = 4"),
+    ("So, the value is 7, for n=3.", "7"),
+    ("There are 365 days in 2023.", "365 days"),
+    ("In 1969, man landed on the moon.", "1969"),
+    ("The answer is 1 000 000.", "1000000"),
+    (r"The answer is \$18.90.", "$18.90"),
+    ("The answer is approximately 3.14.", "3.14"),
+    ("The answer is 3 or 4.", "3, 4"),
+    ("The answer is x = -3.", "-3"),
+    ("The answer is 3x + 2.", "3x+2"),
+    ("The answer is 10 - 3 = 7.", "7"),
+    ("The answer is both 3 and -3.", "3, -3"),
+    ("The number of ways is 7! = 5040.", "5040"),
+    ("7 is the answer.", "7"),
+    ("Final answer: 2/3 (approximately 0.667)", "2/3"),
+    ("So the answer is 5, not 6.", "5"),
+)
+def test_values_are_found_as_people_write_them(text, expected):
+    check(text, expected)
+
+
 rendered = st.one_of(
     st.integers(-(10**9), 10**9).map(str),
     st.fractions(max_denominator=999).map(lambda f: rf"\frac{{{f.numerator}}}{{{f.denominator}}}"),

@@ -137,8 +137,8 @@ def _bold(body: str) -> Claim | None:
 
 def _formula(body: str) -> Claim | None:
     # A reply that is nothing but `$\frac{3}{4}$` or `x^2 + 1`.
-    text = body.strip()
-    if len(text) > 4 * _SHORT:
+    text = body.strip().lstrip("= ")
+    if not text or len(text) > 4 * _SHORT:
         return None
     start = body.find(text)
     if m := _FORMULA.fullmatch(text):

@@ -202,7 +202,7 @@ def _in_a_sentence(body: str, at: int) -> bool:
 
 def _whole(folded: str, start: int, end: int, name: Word) -> bool:
     # A name is a word of its own, and not the key of an object, whose value was read as such.
-    if name.language in ("zh", "ja", "ko"):
+    if name.language in ("zh", "ja", "ko", "th"):
         return True
     before, after = folded[start - 1 : start], folded[end : end + 1]
     if (before.isalpha() and name.text[0].isalpha()) or (after.isalpha() and name.text[-1].isalpha()):

@@ -29,12 +29,12 @@ _UNIT = (
     r"(?:km/h|m/s(?:\^?\{?2\}?|²)?|mph|miles?\sper\shour|°\s?[CF]?|degrees?(?:\s(?:Celsius|Fahrenheit))?|percent|per\scent"
     r"|(?:square|cubic|sq\.?|cu\.?)\s(?:centi|milli|kilo)?(?:met(?:er|re)s?|inch(?:es)?|f(?:ee|oo)t|units?|yards?|miles?|cm|m|km|ft|in)"
     r"|(?:centi|milli|kilo)?(?:met(?:er|re)s?|grams?|lit(?:er|re)s?|joules?|watts?)|newtons?|pounds?|ounces?|inch(?:es)?"
-    r"|f(?:ee|oo)t|yards?|miles?|dollars?|cents?|euros?|rupees?|yen|hours?|minutes?|seconds?|days?|weeks?|months?|years?"
+    r"|f(?:ee|oo)t|yards?|miles?|dollars?|cents?|euros?|rupees?|yen|thousand|million|billion|trillion|hours?|minutes?|seconds?|days?|weeks?|months?|years?"
     r"|(?:[kcmdµn]?m|[kmµ]?g|[cdm]?[lL]|[km]?s|k?[JWNV]|[kM]?Hz|k?Pa|mol|[kMG]?eV|lbs?|oz|ft|hrs?|mins?|USD|EUR)(?:\^?\{?[23]\}?|[²³])?)"
     r"(?![^\W_])"
 )
 NUMBER = re.compile(
-    rf"(?:(?<![\w.)\]}}%])[-+−]\s?)?(?:(?:[$€£¥₹]|\\\$)\s?)?(?:{_FRACTION}|(?:{_REAL})(?:\s?/\s?[0-9]+(?![0-9./])|[eE][-+]?[0-9]+)?)"
+    rf"(?:(?<![\w.)\]}}%])[-+−]\s?)?(?:(?:[$€£¥₹]|\\\$)\s?)?(?:{_FRACTION}|√[0-9]{{1,6}}|(?:{_REAL})(?:\s[0-9]{{1,3}}/[0-9]{{1,4}}(?![0-9./])|\s?/\s?[0-9]+(?![0-9./])|\s:\s[0-9]+(?![0-9:])|\s?[√π][0-9]{{0,6}}|[eE][-+]?[0-9]+)?)"
     rf"(?:\s?\\?%|\s?[€£¥₹])?"
 )
 _UNITS = re.compile(rf"\s?{_UNIT}|\s?\$(?![0-9$])")
@@ -58,7 +58,7 @@ _TIME = (
 _ITEM = r"\s?[-+−]?[0-9a-z.\\/^{}√π∞]{1,20}\s?"
 _BRACKET = rf"[(\[]{_ITEM}(?:,{_ITEM}){{1,11}}[)\]]|\{{{_ITEM}(?:,{_ITEM}){{1,11}}\}}"
 _TOKEN = re.compile(
-    rf"(?=[0-9.(\[{{$€£¥₹+−\\JFMASOND-])(?:(?P<date>{_DATE})|(?P<time>{_TIME})|(?P<list>(?<![\w\\]){_BRACKET})|(?P<number>{NUMBER.pattern}))"
+    rf"(?=[0-9.(\[{{$€£¥₹+−√\\JFMASOND-])(?:(?P<date>{_DATE})|(?P<time>{_TIME})|(?P<list>(?<![\w\\]){_BRACKET})|(?P<number>{NUMBER.pattern}))"
 )
 _FORMULA = re.compile(
     r"\$\$(?P<a>[^$]{1,600})\$\$|\$(?P<b>(?!\s)[^$\n]{1,400}(?<!\s)|\s[^$\n]{1,400}\s|[^$\n\\]{0,60}\\[A-Za-z][^$\n]{0,400})\$(?![0-9])|\\\((?P<c>.{1,400}?)\\\)|\\\[(?P<d>.{1,800}?)\\\]"
@@ -74,14 +74,19 @@ _BARE = re.compile(
     r"\s*(?:\\?[A-Za-z]+(?:_\{?[A-Za-z0-9]{1,8}\}?)?'?(?:\s?\([^()=]{1,12}\))?|\([A-Za-z](?:\s?,\s?[A-Za-z])+\))\s*"
 )
 _SUBORDINATE = re.compile(
-    r"(?=[abswiougdnf(])(?<![^\W_])(?:after|because|since|when|if|out\sof|than|unlike|given\sthat|while|although|but\snot|instead\sof|where"
-    r"|as\s(?:shown|seen|stated|required|given)|in\s(?:step|part|case|equation)|over|during|nach|après|después|weil|for\seach)(?![^\W_])|(?<=\s)\((?=[A-Za-z])"
+    r"(?=[abswiougdnf(])(?<![^\W_])(?:(?P<firm>because|since|(?:for|at|with)\s\$?[A-Za-z](?=\s?=)"
+    r"|in(?=\s(?:1[5-9]|20)[0-9]{2}(?![0-9])))|after|when|if|out\sof|than|unlike|given\sthat|while|although|but\snot"
+    r"|instead\sof|where|as\s(?:shown|seen|stated|required|given)|in\s(?:step|part|case|equation)|over|during|nach|après"
+    r"|después|weil|for\seach)(?![^\W_])|(?<=\s)\((?=[A-Za-z])"
 )
 _STATES = re.compile(r"\b(?:is|are|was|were|equals|gives|becomes)\s")
 _SUBJECT = re.compile(
     r"\s+(?:is|are|ist|est|es|é)\s+(?:[0-9.]+\s?%\s+of|the|our|what|how|a\s+(?:third|quarter|half))\b"
 )
-_JOINT = re.compile(r"\s*(?:,|;|,?\s*\b(?:and|or|und|oder|et|ou|y|o|e|и|или)\b|、|和|及)\s*")
+_JOINT = re.compile(
+    r"\s*(?:,|;|,?\s*\b(?:and|or|und|oder|et|ou|y|o|e|и|или)\b|、|和|及)\s*(?:\$?(?P<name>[A-Za-z])\s?=\s?)?"
+)
+_NAME = re.compile(r"(?<![^\W_])(?P<name>[A-Za-z])\s?=\s?$")
 _WORD = re.compile(r"[^\W\d_]+(?:-[^\W\d_]+)*(?:[\u0900-\u097f]+)?")
 _HAN = re.compile(r"[零一二两三四五六七八九十百千]+")
 _PRONOUN = re.compile(
@@ -142,9 +147,7 @@ def stated(body: str, start: int, end: int, *, listed: bool = False) -> Value | 
         return found[0]
     cut = _SUBORDINATE.search(body, found[0].end, end)
     computed = _computed(body, found, end)
-    if cut and (
-        cut[0].lower() in ("because", "since") or not (computed or _STATES.search(body, cut.end(), found[-1].start))
-    ):
+    if cut and (cut["firm"] or not (computed or _STATES.search(body, cut.end(), found[-1].start))):
         found = [v for v in found if v.start < cut.start()]
         computed = _computed(body, found, end)
     if computed is not None:
@@ -165,16 +168,20 @@ _JOINED = (None, AnswerKind.expression)
 
 
 def _with_list(body: str, found: list[Value]) -> Value:
+    # Values of several names keep them: `x = 3 and y = 4` is no list of two values of one thing.
     first = last = len(found) - 1
-    while (
-        first > 0
-        and found[first - 1].kind in _JOINED
-        and found[last].kind in _JOINED
-        and _JOINT.fullmatch(body[found[first - 1].end : found[first].start].strip("$\\()"))
-    ):
+    names = set()
+    while first > 0 and found[first - 1].kind in _JOINED and found[last].kind in _JOINED:
+        between = _JOINT.fullmatch(body[found[first - 1].end : found[first].start].strip("$\\()"))
+        if between is None:
+            break
+        names.add(between["name"])
         first -= 1
     if first == last:
         return found[last]
+    named = _NAME.search(body, max(0, found[first].start - 8), found[first].start)
+    if named and names - {None, named["name"]}:
+        return Value(named.start(), found[last].end, body[named.start() : found[last].end], AnswerKind.list)
     texts = [outcome(v.text) if v.kind is AnswerKind.expression else v.text for v in found[first:]]
     return Value(found[first].start, found[last].end, ", ".join(texts), AnswerKind.list)
 
