@@ -50,6 +50,12 @@ async def test_a_number_may_be_as_far_off_as_the_task_says(tolerance, answer, ne
     assert await right({"gold": "2.5", "unit": "km", "error": tolerance}, answer) is near
 
 
+async def test_a_number_is_right_however_it_is_written():
+    assert await right({"gold": ".35625"}, "0.35625")
+    assert await right({"gold": "1/3"}, "0.33333")
+    assert not await right({"gold": "1/3"}, "0.33334")
+
+
 async def test_every_part_of_an_answer_may_be_off_in_any_order():
     row = {"gold": ["1", "2"], "tolerance": 0.1}
     assert await right(row, "(2.05, 0.95)")

@@ -17,6 +17,8 @@ from thinkscale.types import Answer, AnswerKind, Problem
 _BRACKETS = "()[]{} "
 _QUANTITY = re.compile(r"(-?[0-9][0-9/.]*) (\S.*)")
 """The key of a number with its unit."""
+_WHOLE = re.compile(r"-?[0-9]+")
+"""Two such keys are the same number or different ones; decimals may be roundings."""
 _ALONE = 200
 """Characters of an answer that is one; a longer one is a text, in which an answer may be scattered."""
 
@@ -48,7 +50,7 @@ class Grader:
         near = _near(self._reference, parts, answer)
         if near is not None:
             return near
-        if gold == answer.key or kind is AnswerKind.choice or (is_number(gold) and is_number(answer.key)):
+        if gold == answer.key or kind is AnswerKind.choice or (_WHOLE.fullmatch(gold) and _WHOLE.fullmatch(answer.key)):
             return gold == answer.key
         if (await compare(gold, answer.key, kind)).verdict is Verdict.same:
             return True
