@@ -431,6 +431,18 @@ def test_a_yes_or_no_is_not_the_number_in_its_sentence(text, expected):
     assert answer.key == expected
 
 
+@table(
+    ("17 is prime.", "yes"),
+    ("17 is not prime.", "no"),
+    ("17 isn't prime.", "no"),
+    ("Since 17 has no divisors, it is a prime number.", "yes"),
+    ("We test 2 and 3. So 17 is a prime number.", "yes"),
+)
+def test_who_repeats_the_question_agrees_and_who_negates_it_does_not(text, expected):
+    assert extract(text, Kind.yes_no, "Is 17 a prime number?").key == expected
+    assert extract(text, Kind.auto, "Is 17 a prime number?").key == expected
+
+
 @pytest.mark.parametrize("text", ["Yes, 17 is prime.", "Oui, 17 est premier.", "Ja, 17 ist prim.", "是的,17是质数。"])
 def test_a_short_text_that_opens_with_yes_says_yes_without_a_question(text):
     assert extract(text).key == "yes"
@@ -496,6 +508,7 @@ def test_a_date_is_found_whole(text, expected):
     ("It costs 5 cents.", "5 cents"),
     ("The answer is 45 degrees.", "45 degrees"),
     ("That takes 3 hours in total.", "3 hours"),
+    ("It takes 2 hours and 30 minutes.", "150 minutes"),
 )
 def test_a_quantity_keeps_its_unit(text, expected):
     check(text, expected, Kind.quantity)
@@ -753,6 +766,12 @@ CAPITAL = "What is the capital of France?"
         (r"\boxed{\text{Paris}}", "Paris", CAPITAL),
         ("<answer>Paris</answer>", "Paris", CAPITAL),
         ("I don't know the capital of France.", None, CAPITAL),
+        ("The capital is Canberra, not Sydney.", "Canberra", "What is the capital of Australia?"),
+        ("The sky appears blue.", "blue", "What colour is the sky?"),
+        ("The Pacific Ocean is the largest ocean on Earth.", "Pacific Ocean", "What is the largest ocean?"),
+        ("The author is J. K. Rowling.", "J. K. Rowling", "Who is the author?"),
+        ("The winner was Dr. Smith.", "Dr. Smith", "Who won?"),
+        ("The games were hosted by Rio de Janeiro in 2016.", "Rio de Janeiro", "Which city hosted the games?"),
     ],
 )
 def test_a_name_is_what_the_sentence_adds_to_the_question(text, expected, question):

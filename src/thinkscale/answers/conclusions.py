@@ -41,6 +41,11 @@ _ASKS_MORE = re.compile(
     r"\b(?:how|what|which|who|whom|whose|when|where|why|find|compute|calculate|determine|evaluate|solve|simplify)\b",
     re.I,
 )
+_ASKS_NAME = re.compile(
+    r"^\W*(?:who|whom|whose)\b|\b(?:which|what)\s(?:city|country|person|state|planet|author|company|language|animal"
+    r"|colou?r|word|name|day|month|continent|river|element|team|film|movie|book|song)\b|\bcapital\sof\b|\bname\s(?:of\s)?the\b",
+    re.IGNORECASE,
+)
 _OPEN = AnswerKind.auto, AnswerKind.math
 _HAS_LIST = re.compile(
     r"\b(?:are|sind|son|sont|são|factors|roots|solutions|values|list|order|numbers)\b|[:=]", re.IGNORECASE
@@ -59,11 +64,15 @@ def concluded(body: str, kind: AnswerKind, question: str, *, pointed: bool = Fal
         return None
     if kind is AnswerKind.code:
         return code(body)
-    polarity = polar(body, asked=kind is AnswerKind.yes_no)
+    polarity = polar(body, question, asked=kind is AnswerKind.yes_no)
     if polarity and (kind is AnswerKind.yes_no or (kind in _OPEN and not _ASKS_MORE.search(question))):
         return polarity
     if kind is AnswerKind.text:
         return None if pointed else statement(body, question) or _all(body)
+    if kind in _OPEN and not pointed and _ASKS_NAME.search(question):
+        named = statement(body, question)
+        if named is not None and not _DIGIT.search(named.text):
+            return named
     if kind in _RESIDUE and (found := _of_kind(body, kind)):
         return found
     return (

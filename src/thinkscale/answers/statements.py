@@ -21,14 +21,22 @@ _POLAR = re.compile(
     rf"(?:(?P<yes>{pattern('yes')})|(?P<no>{pattern('no')}))(?=\s*[,.!;:。，、！)*\"”]|\s*$|\s+[—–-]|\s*\n|\s+(?:because|since|it|the|this)\b)",
     re.IGNORECASE,
 )
-_BREAK = re.compile(r"(?<=[.!?])\s+|\n+|(?<=[。！？।])")
+_BREAK = re.compile(r"(?<![\s.][A-Z]\.)(?<!\bMr\.)(?<!\bDr\.)(?<!\bSt\.)(?<!\bMrs\.)(?<=[.!?])\s+|\n+|(?<=[。！？।])")
 _COPULA = re.compile(
-    r"\s(?:is|are|was|were|ist|sind|war|est|sont|était|es|son|era|é|são|is called|called|named)\s+"
+    r"\s(?:is|are|was|were|ist|sind|war|est|sont|était|es|son|era|é|são|is called|called|named):?\s+"
     r"(?!not\b|an?\s+\w+\s+(?:that|which|of)\b)"
     r"|\s[—–]\s|是|は",
 )
+_BEHIND = re.compile(r"\s(?:is|are|was|were|ist|sind|est|sont|es|son|é|são):?\s+(?:the\s|an?\s)?$")
+_NEGATED = re.compile(
+    r"\b(?:not|no|never|cannot|nicht|kein\w*|não|не)\b|n['’]t\b|\bn[e'’]\b.{1,30}\bpas\b"
+    r"|不|没|ない|ません|않|아니|नहीं|\bليس",
+    re.IGNORECASE,
+)
+_REASONED = re.compile(r"^\W*(?:since|because|as|if|given|when|although|while|thus|so)\b[^,]*,", re.IGNORECASE)
 _LEADING = re.compile(
     r"(?:(?:the|a|an|der|die|das|le|la|les|el|los|o|os|called|named|by|it|is|was|are|were|in|at|on|to|of|probably|simply"
+    r"|appears|seems|looks|becomes|known as"
     r"|therefore|thus|so|hence|ist|est|es|é|that|this|there|he|she|they|и|это|to be)\b\s*)+",
     re.IGNORECASE,
 )
@@ -37,8 +45,8 @@ _TRAILING = re.compile(
     re.IGNORECASE,
 )
 _CUT = re.compile(
-    r",?\s+(?:which|who|because|since|as it|where|when|weil|parce|porque|car)\b"
-    r"|,\s+(?:and|with|a|an|the)\s|\s\(|;|\s[—–]\s"
+    r",?\s+(?:which|who|because|since|as it|where|when|weil|parce|porque|car)\b|,\s+not\b"
+    r"|,\s+(?:and|with|a|an|the)\s|\s\(|;|\s(?:in|on|since)\s(?:\w+\s){0,2}[12][0-9]{3}(?![0-9])|\s[—–]\s"
 )
 _TOKEN = re.compile(r"[^\W_]+(?:['’.-][^\W_]+)*")
 _BOLD = re.compile(r"\*\*([^*\n]{1,60})\*\*")
@@ -47,7 +55,7 @@ _ENDING = re.compile(f"{pattern('after')}$")
 _ASKS_NAME = re.compile(r"\b(?:who|wer|qui|quién|quem|кто)\b", re.IGNORECASE)
 
 
-def polar(body: str, *, asked: bool) -> Claim | None:
+def polar(body: str, question: str = "", *, asked: bool) -> Claim | None:
     """A yes or no, in any of the languages; unless `asked`, only where a short text opens with it."""
     if asked:
         found = list(_POLAR.finditer(body, max(0, len(body) - 2000)))
@@ -56,9 +64,21 @@ def polar(body: str, *, asked: bool) -> Claim | None:
         start = len(body) - len(body.lstrip(' \t\n*"“'))
         m = _POLAR.match(body, start) if len(body) < _SHORT and "=" not in body and "\n" not in body.strip() else None
     if m is None:
-        return None
+        return _agreement(body, question) if asked and question else None
     said = "yes" if m["yes"] else "no"
     return Claim(said, m.start(said), m.end(said), Evidence.sentence, AnswerKind.yes_no)
+
+
+def _agreement(body: str, question: str) -> Claim | None:
+    # Who was asked whether 17 is prime and says that it is not says no, without the word.
+    said = pieces(body)
+    wanted = {word.casefold() for word in _TOKEN.findall(question) if len(word) > 3 or word.isdigit()}
+    for at in reversed(said[-2:]):
+        repeated = {word.casefold() for word in _TOKEN.findall(body[at])} & wanted
+        if wanted and len(repeated) >= len(wanted) / 2 and not body[at].rstrip().endswith("?"):
+            differs = bool(_NEGATED.search(_REASONED.sub("", body[at]))) != bool(_NEGATED.search(question))
+            return Claim("no" if differs else "yes", at.start, at.stop, Evidence.sentence, AnswerKind.yes_no)
+    return None
 
 
 def statement(body: str, question: str) -> Claim | None:
@@ -90,8 +110,14 @@ def _news(body: str, at: slice, question: str) -> Claim | None:
         return _news_by_letter(body, at, question)
     cut = _CUT.search(sentence)
     end = cut.start() if cut and cut.start() > 12 else len(sentence)
-    asked = {word.casefold() for word in _TOKEN.findall(question)}
-    shared = [m for m in _TOKEN.finditer(sentence, 0, end) if m[0].casefold() in asked]
+    asked = set(_TOKEN.findall(question))
+    folded = {word.casefold() for word in asked}
+    shared = [
+        m
+        for m in _TOKEN.finditer(sentence, 0, end)
+        # "Pacific Ocean" answers what the largest ocean is: within a sentence a capital makes another word.
+        if m[0] in asked or ((m[0].islower() or not sentence[: m.start()].strip()) and m[0].casefold() in folded)
+    ]
     if not shared:
         return None
     edges = [0, *(edge for m in shared for edge in m.span()), end]
@@ -99,7 +125,14 @@ def _news(body: str, at: slice, question: str) -> Claim | None:
     gaps = [gap for gap in gaps if gap.start < gap.stop]
     if not gaps:
         return None
-    best = max(gaps, key=lambda gap: (sentence[gap].strip()[:1].isupper() and gap.start > 0, gap.stop - gap.start))
+    best = max(
+        gaps,
+        key=lambda gap: (
+            sentence[gap][:1].isupper() and gap.start > 0,
+            _BEHIND.search(sentence, max(0, gap.start - 12), gap.start) is not None,
+            gap.stop - gap.start,
+        ),
+    )
     return _phrase(body, at.start + best.start, at.start + best.stop, named=_ASKS_NAME.search(question) is not None)
 
 
@@ -108,6 +141,8 @@ def _trimmed(sentence: str, start: int, end: int) -> slice:
         start += 1
     if m := _LEADING.match(sentence, start, end):
         start = m.end()
+        while start < end and sentence[start] in ": ":
+            start += 1
     if m := _TRAILING.search(sentence[:end], start):
         end = m.start()
     return slice(start, end)

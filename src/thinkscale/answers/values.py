@@ -79,6 +79,7 @@ _SUBORDINATE = re.compile(
     r"|instead\sof|where|as\s(?:shown|seen|stated|required|given)|in\s(?:step|part|case|equation)|over|during|nach|après"
     r"|después|weil|for\seach)(?![^\W_])|(?<=\s)\((?=[A-Za-z])"
 )
+_PART = re.compile(r"\s(?:hours?|minutes?|seconds?|days?|weeks?|feet|foot|inch(?:es)?|pounds?|ounces?|years?|months?)$")
 _STATES = re.compile(r"\b(?:is|are|was|were|equals|gives|becomes)\s")
 _SUBJECT = re.compile(
     r"\s+(?:is|are|ist|est|es|é)\s+(?:[0-9.]+\s?%\s+of|the|our|what|how|a\s+(?:third|quarter|half))\b"
@@ -152,9 +153,19 @@ def stated(body: str, start: int, end: int, *, listed: bool = False) -> Value | 
         computed = _computed(body, found, end)
     if computed is not None:
         found = found[: found.index(computed) + 1]
-    last = found[-1]
+    last = _compound(body, found)
     if listed or last.kind is AnswerKind.expression:
         return _with_list(body, found)
+    return last
+
+
+def _compound(body: str, found: list[Value]) -> Value:
+    # "2 hours and 30 minutes" is one quantity.
+    last = found[-1]
+    if len(found) > 1 and _PART.search(last.text) and _PART.search(found[-2].text):
+        between = body[found[-2].end : last.start].strip(" ,")
+        if between in ("", "and"):
+            return Value(found[-2].start, last.end, body[found[-2].start : last.end])
     return last
 
 
