@@ -195,3 +195,37 @@ async def test_what_says_that_there_is_no_answer_casts_no_vote(tmp_path, store):
     samples = [{"answer": said} for said in ("1", "N/A", "unknown", "No answer!", "", None, "invalid")]
     found = await told(written(tmp_path, {"question": "?", "gold": "1", "samples": samples}), store)
     assert (found.attempts, found.answered) == (7, 1)
+
+
+@pytest.mark.parametrize(
+    ("question", "gold", "said", "rights"),
+    [
+        ("Is 17 prime?", "yes", ["Yes, 17 is prime.", "No, 17 is not prime.", "The answer is yes."], [1, 0, 1]),
+        ("Is the moon a star?", False, ["No.", "Yes, it is."], [1, 0]),
+        (
+            "What is the capital of France?",
+            "Paris",
+            ["The capital of France is Paris.", "Paris", "It is Lyon."],
+            [1, 1, 0],
+        ),
+        ("Which?\nA. Pricing\nB. Skimming", "B", ["So it must be B.", "**A** is correct, unlike (B)."], [1, 0]),
+        ("How many sides has a hexagon?", 6, ["A hexagon has six sides.", "It has 6.", "It has 5."], [1, 1, 0]),
+    ],
+)
+async def test_texts_are_read_as_what_the_question_asks_for(tmp_path, store, question, gold, said, rights):
+    path = written(tmp_path, {"question": question, "gold": gold, "samples": [{"text": text} for text in said]})
+    await import_file(path, store)
+    assert right(load_pool(store, "pool")[0]) == rights
+
+
+async def test_a_question_of_which_only_texts_are_known_is_read_beside_one_whose_answers_are(tmp_path, store):
+    rows = [
+        {
+            "question_id": "a",
+            "gold": "1",
+            "samples": [{"text": "so 1", "answer": "1"}, {"text": "1?", "answer": "invalid"}],
+        },
+        {"question_id": "b", "gold": "2", "samples": [{"text": "The answer is 2."}]},
+    ]
+    await import_file(written(tmp_path, *rows), store)
+    assert [right(question) for question in load_pool(store, "pool")] == [[1, None], [1]]

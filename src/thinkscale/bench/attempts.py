@@ -14,6 +14,7 @@ from itertools import islice
 
 from thinkscale.answers import Classes, canonical, extract, kind_of
 from thinkscale.answers.abstentions import is_abstention
+from thinkscale.answers.reading import read
 from thinkscale.bench.grading import Grader
 from thinkscale.bench.options import letter, lettered, with_options
 from thinkscale.bench.pools import PoolLine, PoolSample, Source
@@ -95,20 +96,27 @@ async def attempts_of(
 
 
 def _kind(question: str, line: PoolLine) -> AnswerKind:
-    """What question, options and answers suggest; letters are asked for only where the reference is one."""
+    """What question, options and answers suggest.
+
+    Letters are asked for only where the reference is one, and a text may say its answer without a marker where the
+    reference is words.
+    """
     answers = [*line.gold, *islice((s.answer for s in line.samples if s.answer is not None), _EVIDENCE)]
     found = AnswerKind.choice if line.options else kind_of(question, answers)
     letters = {letter(gold, line.options) for gold in line.gold}
     if found is AnswerKind.choice and letters and not any(extract(said, found, question) for said in letters):
         return AnswerKind.math
+    if found is AnswerKind.math and line.gold and all(read(canonical(g)).kind is AnswerKind.text for g in line.gold):
+        return AnswerKind.auto
     return found
 
 
 def _answers(line: PoolLine, source: Source, reading: Reading, problem: Problem) -> list[Answer | None]:
-    """What each attempt answers. A source that extracted any answer said of every other attempt that it has none."""
-    if reading is Reading.text or (reading is Reading.auto and source.spoken and not source.answered):
+    """What each attempt answers. A source that extracted any at a question said of the others that they have none."""
+    told = source.answered and any("answer" in sample.row for sample in line.samples)
+    if reading is Reading.text or (reading is Reading.auto and source.spoken and not told):
         return [_found(sample, problem) for sample in line.samples]
-    if source.answered:
+    if not source.bare:
         return [_given(sample, line.options, problem.answer_kind) for sample in line.samples]
     verdicts = [_verdict(source, sample) for sample in line.samples]
     return [None if verdict is None else _MEASURED[verdict] for verdict in verdicts]
