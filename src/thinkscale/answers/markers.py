@@ -162,9 +162,9 @@ def _unescaped(text: str) -> str:
 
 def _phrases(body: str, folded: str, role: str, evidence: Evidence) -> Iterator[Pointer]:
     for name in _names(role, folded.isascii()):
-        at = folded.rfind(name.text)
-        if at < 0:
+        if name.text not in folded:  # several times as fast as looking for the last one
             continue
+        at = folded.rfind(name.text)
         after = _link(name.language, inverted=" die " in name.text)
         for _ in range(_MAX_TRIES):
             if at < 0:

@@ -48,9 +48,8 @@ def spoken(text: str, size: int) -> slice:
 def _after_thinking(text: str) -> slice:
     start, end = 0, len(text)
     for _, closed in _THINKING:
-        at = text.rfind(closed)
-        if at >= 0:
-            start = max(start, at + len(closed))
+        if closed in text:
+            start = max(start, text.rfind(closed) + len(closed))
     for opened, _ in _THINKING:
         at = text.find(opened, start)
         if at >= 0:
