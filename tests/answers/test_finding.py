@@ -833,6 +833,14 @@ def test_code_is_its_last_block(text, expected):
     assert answer.text == expected
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["print(sum(range(10)))", "def f(x):\n    return x + 1", "```python\nprint(3)\n```", "for i in x: print(i)\n"],
+)
+def test_a_text_that_is_nothing_but_code_does_not_vote_its_last_digit(text):
+    assert find(text).kind is Kind.code
+
+
 def test_evidence_and_place_are_told():
     found = find("So 2 + 2 = 4.\nDie Antwort ist **42**.")
     assert found is not None

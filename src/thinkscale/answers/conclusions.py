@@ -41,6 +41,12 @@ _ASKS_MORE = re.compile(
     r"\b(?:how|what|which|who|whom|whose|when|where|why|find|compute|calculate|determine|evaluate|solve|simplify)\b",
     re.I,
 )
+_ALL_CODE = re.compile(
+    r"```(?:python|py|js|javascript|ts|java|c|cpp|c\+\+|rust|go|sql|bash|sh|ruby)\n.*```$|(?:def|class)\s\w+.*:\s"
+    r"|(?:import|from)\s\w[\w.]*\s*(?:\n|import\b)|print\(.*\)$|#include\s*<|(?:const|let|var)\s\w+\s*=[^\n]*;"
+    r"|function\s\w+\(|console\.log\(|SELECT\s.+\sFROM\s|for\s\w+\sin\s.+:\s|while\s.+:\s",
+    re.DOTALL,
+)
 _ASKS_NAME = re.compile(
     r"^\W*(?:who|whom|whose)\b|\b(?:which|what)\s(?:city|country|person|state|planet|author|company|language|animal"
     r"|colou?r|word|name|day|month|continent|river|element|team|film|movie|book|song)\b|\bcapital\sof\b|\bname\s(?:of\s)?the\b",
@@ -64,6 +70,8 @@ def concluded(body: str, kind: AnswerKind, question: str, *, pointed: bool = Fal
         return None
     if kind is AnswerKind.code:
         return code(body)
+    if kind in _OPEN and not question and _ALL_CODE.match(alone) and (written := code(body)):
+        return written
     polarity = polar(body, question, asked=kind is AnswerKind.yes_no)
     if polarity and (kind is AnswerKind.yes_no or (kind in _OPEN and not _ASKS_MORE.search(question))):
         return polarity

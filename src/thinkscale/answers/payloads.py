@@ -224,6 +224,7 @@ def _line_end(body: str, start: int) -> int:
 
 
 _PAIRS = {"\\]": "\\[", "\\)": "\\("}
+_MONEY = re.compile(r"[0-9]\s\$(?:[\s.,])?|.{0,2}\$[0-9]", re.DOTALL)
 _CLOSERS = re.compile(r"\\.|[{}()\[\]$]")
 
 
@@ -242,7 +243,7 @@ def _unmatched(body: str, start: int, end: int) -> int:
         elif mark in _PAIRS:
             if _PAIRS[mark] not in body[start : m.start()]:
                 return m.start()
-        elif mark == "$" and dollars and not body[m.end() : m.end() + 1].isdigit():
+        elif mark == "$" and dollars and not _MONEY.fullmatch(body[m.start() - 2 : m.end() + 1]):
             return m.start()
     return end
 
