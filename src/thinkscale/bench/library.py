@@ -7,10 +7,15 @@ traces alone.
 from __future__ import annotations
 
 import asyncio
+import json
 import time
+from array import array
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
+from io import SEEK_END
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from thinkscale.bench.attempts import Attempts, Reading, attempts_of
 from thinkscale.bench.pools import PoolFile, PoolLine
@@ -83,6 +88,27 @@ class Imported:
             self.disputed.append(attempts.problem.id or attempts.problem.question)
 
 
+class _Waiting(Sequence[PoolEntry]):
+    """The entries of a pool until all of them are there: on disk, since a pool may have millions."""
+
+    def __init__(self, files: ExitStack) -> None:
+        self._file = files.enter_context(TemporaryFile())  # noqa: SIM115 - the stack closes it
+        self._starts = array("q")
+
+    def add(self, entry: PoolEntry) -> None:
+        """Put one behind the others."""
+        self._starts.append(self._file.seek(0, SEEK_END))
+        self._file.write(json.dumps([entry.run, entry.gold, dict(entry.credits)]).encode() + b"\n")
+
+    def __len__(self) -> int:
+        return len(self._starts)
+
+    def __getitem__(self, at: int) -> PoolEntry:  # type: ignore[override]
+        self._file.seek(self._starts[at])
+        run, gold, credits = json.loads(self._file.readline())
+        return PoolEntry(run=run, gold=tuple(gold), credits=credits)
+
+
 async def import_file(
     path: Path,
     store: Store,
@@ -112,25 +138,26 @@ async def import_file(
         ModelError: the file cannot be read.
         StoreError: the store cannot be written.
     """
-    kept: dict[tuple[str, str, str], tuple[Imported, list[PoolEntry]]] = {}
-    with PoolFile(path, by) as file:
+    kept: dict[tuple[str, str, str], tuple[Imported, _Waiting]] = {}
+    with ExitStack() as files:
+        file = files.enter_context(PoolFile(path, by))
         for at, source in enumerate(file.sources):
             parts = [name or path.name.split(".")[0], *(part for part in source if part)]
             pool = "/".join(parts[:1] if not at and len(file.sources) == 1 else parts)
-            kept[source] = (Imported(pool=pool, verdicts_only=file.sources[source].bare), [])
+            kept[source] = (Imported(pool=pool, verdicts_only=file.sources[source].bare), _Waiting(files))
         before = {told.pool: {e.run for e in store.named_pool(told.pool)} for told, _ in kept.values()}
         for line in file:
             told, entries = kept[line.source]
             attempts = await attempts_of(line, file.sources[line.source], reading, kind)
             known = before[told.pool]
-            entries.append(_kept(told.pool, line, attempts, store, known, judged=reading is not Reading.text))
+            entries.add(_kept(told.pool, line, attempts, store, known, judged=reading is not Reading.text))
             told.see(attempts)
             heard(told)
             await asyncio.sleep(0)  # so that an interrupt is heard between two questions
-    if store.trouble:
-        raise StoreError(store.trouble)
-    for told, entries in kept.values():
-        store.keep_pool(told.pool, entries)
+        if store.trouble:
+            raise StoreError(store.trouble)
+        for told, entries in kept.values():
+            store.keep_pool(told.pool, entries)
     return [told.pool for told, _ in kept.values()]
 
 
