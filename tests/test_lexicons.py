@@ -19,6 +19,16 @@ def test_every_phrase_of_a_list_is_found(name):
     assert all(count(f"So: {phrase.upper()}.", phrases(name)) >= 1 for phrase in phrases(name))
 
 
+def test_every_word_of_the_answer_lists_has_a_language_and_a_role():
+    roles = {"name", "result", "link", "after", "hollow", "abstain", "refuse"}
+    roles |= {"yes", "no", "run", "conclude", "choose", "reason"}
+    lines = [line.split(" ", 2) for line in phrases("answers-1")]
+    assert all(len(line) == 3 and len(line[0]) == 2 and line[1] in roles for line in lines)
+    assert len({tuple(line) for line in lines}) == len(lines)
+    assert {"en", "de", "ru", "ar", "hi", "ko", "zh", "ja", "fr", "es", "pt"} <= {line[0] for line in lines}
+    assert all(line.split()[2].isdigit() for line in phrases("number-words-1"))
+
+
 def test_a_list_that_does_not_exist_is_refused_by_its_nearest_name():
     with pytest.raises(SpecError, match="did you mean `hedging-1`"):
         phrases("hedging-2")

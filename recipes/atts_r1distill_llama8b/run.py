@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import os
 import sys
 from dataclasses import replace
@@ -13,36 +12,21 @@ import numpy as np
 
 from thinkscale.answers.equivalence import default_judge
 from thinkscale.bench.library import Question, import_file, load_pool
-from thinkscale.bench.pools import PoolSample, read_pool
+from thinkscale.bench.pools import read_pool
 from thinkscale.selection.best import Best
 from thinkscale.selection.majority import Majority
 from thinkscale.selection.voting import Voting
 from thinkscale.store import Store
-from thinkscale.types import Score
 
 DATA = Path(os.environ.get("THINKSCALE_DATA") or Path(__file__).resolve().parents[3] / "shared" / "data")
 FILE = DATA / "recorded" / "atts_r1distill_llama8b_math100_n16_turnppl.jsonl.gz"
 
 
-def surprise(sample: PoolSample) -> float | None:
-    """Mean log-perplexity of the turns that were judged, in nats per token; `None` where none was."""
-    turns = sample.rest.get("turns")
-    judged = [math.log(turn["ppl"]) for turn in turns if "ppl" in turn] if isinstance(turns, list) else []
-    return sum(judged) / len(judged) if judged else None
-
-
 async def scored(path: Path) -> list[Question]:
-    """The pool, every attempt that has one with its mean log-perplexity, negated."""
+    """The pool, every attempt that has one with the perplexity of its turns: the exp of their mean logarithm."""
     store = Store(":memory:")
     [pool] = await import_file(path, store)
-    questions = []
-    for question, line in zip(load_pool(store, pool), read_pool(path), strict=True):
-        values = [surprise(sample) for sample in line.samples]
-        traces = tuple(
-            trace if value is None else trace.scored(Score(value=-value, kind="perplexity"))
-            for trace, value in zip(question.traces, values, strict=True)
-        )
-        questions.append(replace(question, traces=traces))
+    questions = load_pool(store, pool)
     store.close()
     return questions
 

@@ -13,7 +13,7 @@ import pytest
 
 from servers.mock import until
 from thinkscale.answers import worker as module
-from thinkscale.answers.worker import MAX_CHARACTERS, Worker, shared
+from thinkscale.answers.worker import MAX_CHARACTERS, Worker, Workers, shared
 
 pytest.importorskip("math_verify")
 
@@ -34,7 +34,7 @@ async def test_verdicts_come_back_in_the_order_asked():
     assert await shared()([]) == []
 
 
-async def test_many_tasks_share_one_child_and_none_gets_the_reply_of_another():
+async def test_many_tasks_share_the_children_and_none_gets_the_reply_of_another():
     async def ask(i: int) -> bool:
         pairs = [(f"${i}x$", f"${i + j}x$") for j in range(3)]
         return await shared()(pairs) == [True, False, False]
@@ -45,9 +45,10 @@ async def test_many_tasks_share_one_child_and_none_gets_the_reply_of_another():
 
 
 def test_event_loops_that_follow_each_other_each_have_a_child_that_ends_with_its_loop():
-    async def ask() -> int | None:
+    async def ask() -> int:
         assert await shared()([EQUAL]) == [True]
-        return shared().pid
+        (pid,) = shared().pids
+        return pid
 
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -68,7 +69,9 @@ async def test_a_closed_worker_leaves_no_process_and_starts_again_when_asked():
     await worker.aclose()
 
 
-async def test_a_pair_that_takes_too_long_is_not_equal_and_costs_only_itself(monkeypatch: pytest.MonkeyPatch, tmp_path):
+async def test_of_a_pair_that_takes_too_long_nothing_is_known_and_it_costs_only_itself(
+    monkeypatch: pytest.MonkeyPatch, tmp_path
+):
     program = tmp_path / "slow.py"
     program.write_text(
         "import json, sys, time\n"
@@ -80,7 +83,7 @@ async def test_a_pair_that_takes_too_long_is_not_equal_and_costs_only_itself(mon
     )
     monkeypatch.setattr(module, "_PROGRAM", str(program))
     worker = Worker(seconds=0.5)
-    assert await worker([("a", "a"), ("slow", "slow"), ("b", "b"), ("b", "c")]) == [True, False, True, False]
+    assert await worker([("a", "a"), ("slow", "slow"), ("b", "b"), ("b", "c")]) == [True, None, True, False]
     await worker.aclose()
 
 
@@ -122,9 +125,32 @@ async def test_a_cancelled_question_does_not_shift_the_replies(monkeypatch: pyte
     await worker.aclose()
 
 
+async def test_a_slow_pair_holds_up_no_other(monkeypatch: pytest.MonkeyPatch, tmp_path):
+    answered = tmp_path / "answered"
+    program = tmp_path / "slow.py"
+    program.write_text(
+        "import json, pathlib, sys, time\n"
+        "print('{\"ready\": true}', flush=True)\n"
+        "for line in sys.stdin:\n"
+        "    a, b = json.loads(line)\n"
+        f"    while a == 'slow' and not pathlib.Path({str(answered)!r}).exists():\n"
+        "        time.sleep(0.001)\n"
+        "    print(json.dumps({'equal': a == b}), flush=True)\n"
+    )
+    monkeypatch.setattr(module, "_PROGRAM", str(program))
+    workers = Workers(2, seconds=60)
+    slow = asyncio.create_task(workers([("slow", "slow")]))
+    await asyncio.sleep(0)
+    assert await workers([("a", "a"), ("b", "c"), ("d", "d")]) == [True, False, True]
+    assert not slow.done()
+    answered.touch()
+    assert await slow == [True]
+    await workers.aclose()
+
+
 async def test_a_text_that_is_too_long_never_reaches_the_child():
     worker = Worker()
-    assert await worker([("1" * (MAX_CHARACTERS + 1), "1")]) == [False]
+    assert await worker([("1" * (MAX_CHARACTERS + 1), "1")]) == [None]
     assert worker.pid is None
 
 
@@ -150,10 +176,10 @@ def test_the_child_ends_when_its_input_does():
     assert done.stdout.splitlines() == ['{"ready": true}', '{"equal": true}']
 
 
-async def test_without_math_verify_nothing_is_equal_and_no_process_starts(monkeypatch: pytest.MonkeyPatch):
+async def test_without_math_verify_nothing_is_known_and_no_process_starts(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(module, "find_spec", lambda name: None)
     worker = Worker()
-    assert await worker([EQUAL]) == [False]
+    assert await worker([EQUAL]) == [None]
     assert worker.pid is None
 
 

@@ -272,6 +272,31 @@ def test_help_names_every_command_and_version_is_one_line(cli):
             assert code == 0
 
 
+def test_extract_tells_answer_kind_evidence_and_place(cli, tmp_path):
+    (tmp_path / "text.txt").write_text("Wir rechnen.\nDie Antwort ist **42**.\n", encoding="utf-8")
+    code, out, err = cli("extract", "text.txt")
+    assert (code, err) == (0, "")
+    assert out.splitlines()[:4] == ["answer    42", "key       42", "kind      number", "evidence  marker"]
+    assert "line 2, column 19" in out
+    said = json.loads(cli("extract", "text.txt", "--json")[1])
+    assert (said["answer"], said["kind"], said["start"], said["end"]) == ({"text": "42", "key": "42"}, "number", 31, 33)
+
+
+def test_extract_reads_standard_input_and_takes_a_question(cli, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.StringIO("It is Rome."))
+    code, out, _ = cli("extract", "--question", "Which?\nA) Paris\nB) Rome", "--json")
+    assert (code, json.loads(out)["answer"]["text"]) == (0, "B")
+
+
+def test_extract_of_a_text_without_an_answer_fails_and_of_a_missing_file_says_so(cli, tmp_path):
+    (tmp_path / "text.txt").write_text("I don't know.", encoding="utf-8")
+    assert cli("extract", "text.txt")[0] == 1
+    assert cli("extract", "text.txt", "--json") == (1, "null\n", "")
+    code, _, err = cli("extract", "none.txt")
+    assert code == 2
+    assert "`none.txt` cannot be read" in err
+
+
 SLOW = """
 import signal
 from thinkscale.engines import scripted
@@ -346,7 +371,8 @@ def test_import_and_select_work_on_a_recorded_file(cli):
     recorded = os.path.join(os.path.dirname(__file__), "..", "data", "recorded", "smollm2_toy_6x8.jsonl.gz")
     code, out, _ = cli("import", recorded, "--name", "toy", "--json")
     assert code == 0
-    [name] = json.loads(out)
+    [imported] = json.loads(out)
+    name = imported["pool"]
     code, out, _ = cli("select", name, "--n", "1,4,8", "--resamples", "20", "--json")
     assert code == 0
     told = json.loads(out)

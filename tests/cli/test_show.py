@@ -28,7 +28,9 @@ def printed(*traces):
 
 
 def test_a_step_stands_below_what_it_continues_and_shows_what_it_adds():
-    shown = printed(trace((0,), "alpha "), trace((0, 0), "alpha ", "two"), trace((0, 1), "alpha ", "other", pruned=True))
+    shown = printed(
+        trace((0,), "alpha "), trace((0, 0), "alpha ", "two"), trace((0, 1), "alpha ", "other", pruned=True)
+    )
     assert "1.1  open" in shown
     assert "1.2  open  pruned" in shown
     assert shown.count("alpha") == 1

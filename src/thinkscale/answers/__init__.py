@@ -11,8 +11,21 @@ is read by its look, so no kind ever loses an answer.
 
 from thinkscale.answers.canonical import canonical, is_number
 from thinkscale.answers.equivalence import Classes, Judge, same
-from thinkscale.answers.extract import extract
+from thinkscale.answers.evidence import Evidence, Found
+from thinkscale.answers.extract import extract, find
 from thinkscale.answers.kinds import kind_of
 from thinkscale.answers.tools import called
 
-__all__ = ["Classes", "Judge", "called", "canonical", "extract", "is_number", "kind_of", "same"]
+__all__ = [
+    "Classes",
+    "Evidence",
+    "Found",
+    "Judge",
+    "called",
+    "canonical",
+    "extract",
+    "find",
+    "is_number",
+    "kind_of",
+    "same",
+]

@@ -1,203 +1,233 @@
-r"""The answer in a text, or the fact that there is none.
+r"""The answer in a text, or the fact that there is none: by ranked evidence, with where it stood.
 
-This runs on every draw, so it looks only at the end of the text, after the last closed thought, with patterns compiled
-once. It does not know which answer is right, nor what a model is; a text that abstains, is cut off or says nothing has
-the answer `None`, and `None` never votes.
+This runs on every draw, so it looks only at the end of what was said after the last closed thought, with patterns
+compiled once. It does not know which answer is right, nor what a model is; a text that abstains, is cut off or says
+nothing has the answer `None`, and `None` never votes.
 
-Under `math` the first of these that gives something usable wins: the last `\boxed{…}` (boxes that stand in one list
-are one answer), `#### x`, the last "answer is x" or "Answer: x", a text that is nothing but one formula, the last
-number.
+What a text points out comes first: a box, answer tags, `####`, a field `answer`, "the answer is" and its like in ten
+languages; of several the last one counts, and one that is empty or only talks about the answer points at nothing.
+Where nothing is pointed out, the conclusion counts (`conclusions`): a named result, bold words, the last sentence, the
+last formula, the last value. What follows the heading of another question is not looked at.
 """
 
 from __future__ import annotations
 
-import json
 import re
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
-from thinkscale.answers.canonical import canonical, is_number
-from thinkscale.answers.choices import choice_in
+from thinkscale.answers import reading
+from thinkscale.answers.abstentions import is_abstention, refuses
+from thinkscale.answers.canonical import canonical
+from thinkscale.answers.choices import lettered
+from thinkscale.answers.choices import options as options_of
+from thinkscale.answers.conclusions import code, concluded
+from thinkscale.answers.evidence import Claim, Evidence, Found, Pointer
+from thinkscale.answers.json_values import TAIL as JSON_TAIL
+from thinkscale.answers.json_values import last_json
 from thinkscale.answers.kinds import kind_of
-from thinkscale.answers.markers import boxed, clean, hashed, is_abstention, payloads
+from thinkscale.answers.letters import pick
+from thinkscale.answers.markers import pointers
+from thinkscale.answers.payloads import read
+from thinkscale.answers.spoken import spoken
+from thinkscale.answers.words import pattern
 from thinkscale.types import Answer, AnswerKind
 
 TAIL = 8192
 """Characters at the end of a text that are looked at."""
-_JSON_TAIL = 65_536
-_JSON_TRIES, _JSON_READ = 256, 4 * _JSON_TAIL
-"""Beginnings at which JSON is looked for, and characters that may be read for it: what never closes is read in vain."""
-_SHORT = 80
-"""A free text without marker or number is an answer of its own only up to this length."""
-_WINDOWS = (40, 320)
-
-_REAL = r"(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)(?:\.[0-9]+)?|\.[0-9]+"
-_NUMBER = re.compile(
-    rf"(?:(?<![\w.)\]}}%])[-+−])?\$?(?:\\[dtc]?frac\{{-?[0-9]{{1,40}}\}}\{{[0-9]{{1,40}}\}}"
-    rf"|(?:{_REAL})(?:\s?/\s?[0-9]+(?![0-9./])|[eE][-+]?[0-9]+|\s?\\?%)?)"
+_NEAR, _LIST_GAP = 500, 60
+"""Characters at the end that are looked at first; boxes of one list stand nearer to each other than the second."""
+_RUN_ON = re.compile(rf"\n[ \t*#>_]*(?i:{pattern('run')})[ \t]*(?:[0-9]{{1,3}}[ \t]*)?[:.：)*]")
+_DIGIT = re.compile(r"\d")
+_ENDS = re.compile(r"[^\w\s,;:(\[{=+\\/<>-]|\d")
+_WEAK = frozenset(
+    {Evidence.whole, Evidence.result, Evidence.emphasis, Evidence.sentence, Evidence.formula, Evidence.value}
 )
-_FORMULA = re.compile(r"\$\$?([^$]+)\$\$?\.?|\\\((.+)\\\)\.?|\\\[(.+)\\\]\.?", re.DOTALL)
-_SYMBOLIC = re.compile(r"[0-9\\^=+*/(\[{]")
-_FUNCTION = r"(?:sqrt|sin|cos|tan|log|ln|exp|pi)(?![A-Za-z])"
-_PROSE = re.compile(rf"(?<![\\A-Za-z])(?!{_FUNCTION})[A-Za-z]{{3,}}")
-_WORDY = re.compile(rf"(?<![\\A-Za-z])(?!{_FUNCTION})[A-Za-z]{{2,}}|[A-Za-z]:\s")
-_FENCE = re.compile(r"```(?:json|JSON)?[ \t]*\n(.*?)```", re.DOTALL)
-_JSON_START = re.compile(r"[{\[]")
-_DECODER = json.JSONDecoder()
-_ABSTAINED = Answer("", "")
-"""Something was pointed out, and it says that there is no answer; not the same as nothing pointed out."""
+_ROLE = re.compile(r"\n[ \t]*(?:Q|Question|User|Human)[ \t]*:")
+_FOREIGN_DIGITS = re.compile(r"[٠-٩۰-۹०-९０-９：（）％，]")
+_ASCII = {ord(c): str(i % 10) for i, c in enumerate("٠١٢٣٤٥٦٧٨٩۰۱۲۳۴۵۶۷۸۹०१२३४५६७८९０１２３４５６７８９")} | {
+    ord(a): b for a, b in zip("：（）％，", ":()%,", strict=True)
+}
 
 
 def extract(
-    text: str, kind: AnswerKind = AnswerKind.auto, question: str = "", *, truncated: bool = False
+    text: str,
+    kind: AnswerKind = AnswerKind.auto,
+    question: str = "",
+    *,
+    options: Sequence[str] = (),
+    truncated: bool = False,
 ) -> Answer | None:
     """What `text` answers, with the key it votes under, or `None` when it abstains or says nothing usable.
 
-    `question` decides what `auto` means and lets an option be named by its words. Of a `truncated` text only what it
-    points out counts: the last number or letter of a thought that was cut off is not its answer. Never raises.
+    `question` decides what `auto` means and lets an option be named by its words; `options` are those words where the
+    question does not list them. Of a `truncated` text only what it points out, and is whole, counts: the last number or
+    letter of a thought that was cut off is not its answer. Never raises.
 
     >>> extract("So 3 + 4 = 7. The answer is **7**.", AnswerKind.math)
     Answer(text='7', key='7')
     """
-    if kind is AnswerKind.json:
-        return _json(_spoken(text, _JSON_TAIL))
-    spoken = _spoken(text, TAIL)
-    if kind is AnswerKind.text:
-        return _text(spoken, truncated)
-    if kind is AnswerKind.choice or (kind is AnswerKind.auto and question and kind_of(question) is AnswerKind.choice):
-        return _choice(spoken, question, truncated)
-    return _math(spoken, truncated, free=kind is AnswerKind.auto)
+    asked = _asked(kind, question, options, truncated=truncated)
+    claim = _claimed(text, asked)
+    return None if claim is None else _answer(claim, asked.kind)
+
+
+def find(
+    text: str,
+    kind: AnswerKind = AnswerKind.auto,
+    question: str = "",
+    *,
+    options: Sequence[str] = (),
+    truncated: bool = False,
+) -> Found | None:
+    """The same as `extract`, with the evidence, the kind, and where in `text` it stood."""
+    asked = _asked(kind, question, options, truncated=truncated)
+    claim = _claimed(text, asked)
+    answer = None if claim is None else _answer(claim, asked.kind)
+    if claim is None or answer is None:
+        return None
+    said = claim.kind or (asked.kind if asked.kind is not AnswerKind.math else AnswerKind.auto)
+    return Found(answer, reading.read(answer.key, said).kind, claim.evidence, claim.start, claim.end)
 
 
 def marked(text: str) -> Answer | None:
     """The mathematical answer that `text` points out by a box or a marker; the last number does not count."""
-    found = _marked(_spoken(text, TAIL))
-    return None if found is _ABSTAINED else found
+    body = _readable(text[spoken(text, TAIL)])
+    claim = _pointed(body, pointers(body), AnswerKind.math, truncated=False)
+    return None if claim is None else _answer(claim, AnswerKind.math)
 
 
-def _spoken(text: str, size: int) -> str:
-    tail = text[-size:]
-    thought = tail.rfind("</think>")
-    return tail if thought < 0 else tail[thought + 8 :]
+class _Asked(NamedTuple):
+    """What is looked for."""
+
+    kind: AnswerKind
+    """`auto` where neither the caller nor the question says."""
+    question: str
+    known: Mapping[str, str]
+    """The words of lettered options that were given apart from the question."""
+    truncated: bool
 
 
-def _math(text: str, truncated: bool, free: bool) -> Answer | None:
-    found = _marked(text)
-    if found is not None:
-        return None if found is _ABSTAINED else found
-    if truncated:
+def _asked(kind: AnswerKind, question: str, options: Sequence[str], *, truncated: bool) -> _Asked:
+    known = lettered(options) if options else {}
+    if kind is AnswerKind.auto and known:
+        kind = AnswerKind.choice
+    elif kind is AnswerKind.auto and question:
+        said = kind_of(question)
+        kind = AnswerKind.auto if said is AnswerKind.math else said
+    return _Asked(kind, question, known, truncated)
+
+
+def _claimed(text: str, asked: _Asked) -> Claim | None:
+    if asked.kind is AnswerKind.json:
+        said = spoken(text, JSON_TAIL)
+        return _moved(last_json(text[said]), said.start)
+    said = spoken(text, TAIL)
+    body = _readable(text[said])
+    claim = _moved(_said(body, asked), said.start)
+    if said.start > 0 and (claim is None or claim.evidence in _WEAK) and _breaks_off(body):
+        return _thought(text, said.start, asked) or claim
+    return claim
+
+
+def _moved(claim: Claim | None, by: int) -> Claim | None:
+    return claim._replace(start=claim.start + by, end=claim.end + by) if claim and by else claim
+
+
+def _said(body: str, asked: _Asked) -> Claim | None:
+    kind, truncated = asked.kind, asked.truncated
+    if (claim := _near_the_end(body, kind, truncated)) is not None:
+        return claim
+    body, found = _without_run_on(body, pointers(body))
+    if kind is AnswerKind.choice:
+        if not found and not truncated and refuses(body):
+            return None
+        return pick(body, found, asked.known or options_of(asked.question), truncated=truncated)
+    if kind is AnswerKind.code and (block := code(body)):
+        return None if truncated else block
+    claim = _pointed(body, found, kind, truncated=truncated)
+    if claim is _ABSTAINED:
         return None
-    alone = text.strip()
-    if is_abstention(alone):
+    if truncated or (claim and not (claim.prose and kind is not AnswerKind.text and _DIGIT.search(body, claim.end))):
+        return claim
+    return None if refuses(body) else concluded(body, kind, asked.question, pointed=bool(found)) or claim
+
+
+def _thought(text: str, end: int, asked: _Asked) -> Claim | None:
+    # A text that breaks off in what it says aloud still has what its thinking, which it had closed, pointed out.
+    start = max(0, end - TAIL)
+    body = _readable(text[start:end])
+    if "</think" not in body and "/THINK]" not in body:
         return None
-    return _formula(alone) or _last_number(text) or (_free(alone) if free else None)
-
-
-def _marked(text: str) -> Answer | None:
-    pointed = boxed(text)
-    if pointed is None:
-        pointed = hashed(text)
-    if pointed is not None:
-        return _ABSTAINED if is_abstention(pointed) else _answer(pointed)
-    for payload in payloads(text):
-        if is_abstention(payload):
-            return _ABSTAINED
-        if found := _usable(payload):
-            return found
-    return None
-
-
-def _answer(text: str) -> Answer | None:
-    key = canonical(text)
-    return Answer(text, key) if key else None
-
-
-def _usable(payload: str) -> Answer | None:
-    # A number or a formula stands for itself; a sentence around a number stands for the number.
-    found = _answer(payload)
-    if found is None or is_number(found.key):
-        return found
-    words = len(_PROSE.findall(payload))
-    symbolic = _SYMBOLIC.search(payload) is not None
-    if symbolic and words > 1:
-        return _last_number(payload) or found
-    return found if symbolic or len(payload) <= _SHORT else None
-
-
-def _formula(text: str) -> Answer | None:
-    # A reply that is nothing but `$\frac{3}{4}$` or `x^2 + 1`.
-    if not text or len(text) > 4 * _SHORT:
+    claim = _pointed(body, pointers(body), asked.kind, truncated=True) if asked.kind is not AnswerKind.choice else None
+    if claim is None or claim is _ABSTAINED or claim.prose:
         return None
-    m = _FORMULA.fullmatch(text)
-    if m is not None:
-        return _answer(clean(m[1] or m[2] or m[3]))
-    one_line = "\n" not in text and _SYMBOLIC.search(text) is not None and _WORDY.search(text) is None
-    return _answer(clean(text)) if one_line else None
+    return claim._replace(start=claim.start + start, end=claim.end + start, evidence=Evidence.thought)
 
 
-def _last_number(text: str) -> Answer | None:
-    # Most texts end with their number, so look there first; a match at the very edge may be half a number.
-    for size in _WINDOWS:
-        edge = len(text) - size
-        found = _NUMBER.search(text, edge) if edge > 0 else None
-        if found and found.start() > edge + 8:
-            break
-    else:
-        edge = 0
-    numbers = _NUMBER.findall(text, edge)
-    return _answer(numbers[-1].replace("−", "-").replace("$", "")) if numbers else None
-
-
-def _free(text: str) -> Answer | None:
-    if not text or len(text) > _SHORT:
-        return None
-    key = canonical(text, AnswerKind.text)
-    return Answer(text, key) if key else None
-
-
-def _text(text: str, truncated: bool) -> Answer | None:
-    pointed = boxed(text)
-    if pointed is None:
-        pointed = next(iter(payloads(text)), "") or ("" if truncated else clean(text))
-    if not pointed or is_abstention(pointed):
-        return None
-    key = canonical(pointed, AnswerKind.text)
-    return Answer(pointed, key) if key else None
-
-
-def _choice(text: str, question: str, truncated: bool) -> Answer | None:
-    letter = choice_in(text, question, truncated=truncated)
-    return Answer(letter, letter) if letter else None
-
-
-def _json(text: str) -> Answer | None:
-    fenced = _FENCE.findall(text)
-    found = _last_json(fenced[-1]) if fenced else None
-    found = found or _last_json(text)
-    return Answer(found, canonical(found, AnswerKind.json)) if found else None
-
-
-def _last_json(text: str) -> str | None:
-    whole = text.strip()
-    if _loads(whole):
-        return whole
-    found, position, read = None, 0, 0
-    for _ in range(_JSON_TRIES):
-        m = _JSON_START.search(text, position)
-        if m is None or read > _JSON_READ:
-            break
-        try:
-            _, position = _DECODER.raw_decode(text, m.start())
-            found = text[m.start() : position]
-        except json.JSONDecodeError as error:
-            read += error.pos - m.start()
-            position = m.end()
-        except (ValueError, RecursionError):
-            position = m.end()
-    return found
-
-
-def _loads(text: str) -> bool:
-    try:
-        json.loads(text)
-    except (ValueError, RecursionError):
+def _breaks_off(body: str) -> bool:
+    # In the middle of a sentence, or of a formula.
+    said = body.rstrip()
+    if not said:
         return False
-    return True
+    return (
+        _ENDS.match(said[-1]) is None or said.count("\\(") > said.count("\\)") or said.count("\\[") > said.count("\\]")
+    )
+
+
+_ABSTAINED = Claim("", 0, 0, Evidence.marker)
+"""Something was pointed out, and it says that there is no answer; not the same as nothing pointed out."""
+
+
+def _near_the_end(body: str, kind: AnswerKind, truncated: bool) -> Claim | None:
+    # Most texts point at their answer in their last lines; what is pointed out last counts, so look there first.
+    start = body.find("\n", len(body) - _NEAR) + 1 if len(body) > 2 * _NEAR else 0
+    if not start or kind in (AnswerKind.choice, AnswerKind.code) or _RUN_ON.search(body):
+        return None
+    near = body[start:]
+    found = pointers(near)
+    if not found or found[0].start < _LIST_GAP:
+        return None
+    claim = _pointed(near, found, kind, truncated=truncated)
+    if claim is None or claim is _ABSTAINED or (claim.prose and kind is not AnswerKind.text):
+        return None
+    return claim._replace(start=claim.start + start, end=claim.end + start)
+
+
+def _pointed(body: str, found: Sequence[Pointer], kind: AnswerKind, *, truncated: bool) -> Claim | None:
+    # The last value that is pointed out; words that nothing sets apart count only where no value is.
+    prose: Claim | None = None
+    for pointer in reversed(found):
+        claim = read(body, pointer, kind, truncated=truncated)
+        if claim is None:
+            continue
+        if is_abstention(claim.text):
+            return prose or _ABSTAINED
+        if not claim.prose or kind is AnswerKind.text:
+            return claim
+        prose = prose or claim
+    return prose
+
+
+def _answer(claim: Claim, kind: AnswerKind) -> Answer | None:
+    if not claim.text or is_abstention(claim.text):
+        return None
+    if claim.kind is AnswerKind.choice:
+        return Answer(claim.text, claim.text)
+    said = claim.kind or (AnswerKind.math if kind is AnswerKind.auto else kind)
+    key = canonical(claim.text, AnswerKind.text if claim.prose and claim.evidence is Evidence.whole else said)
+    return Answer(claim.text, key) if key else None
+
+
+def _readable(body: str) -> str:
+    # Digits and signs of other scripts as those of ours, letter for letter, so that positions stay.
+    return body if body.isascii() or not _FOREIGN_DIGITS.search(body) else body.translate(_ASCII)
+
+
+def _without_run_on(body: str, found: list[Pointer]) -> tuple[str, list[Pointer]]:
+    # Where a base model goes on after its answer with the next question, what follows is not its answer.
+    first = min((p.start if p.end < 0 else p.end for p in found), default=-1)
+    m = _RUN_ON.search(body, first) if first >= 0 else _ROLE.search(body, 1)
+    if m is None or not body[: m.start()].strip():
+        return body, found
+    return body[: m.start()], [p for p in found if p.start < m.start()]

@@ -8,6 +8,8 @@ because the input is whatever a model said.
 from __future__ import annotations
 
 import re
+import unicodedata
+from fractions import Fraction
 
 _UNICODE = str.maketrans(
     {
@@ -26,12 +28,11 @@ _UNICODE = str.maketrans(
         "∪": r"\cup ",
         "∈": r"\in ",
         "±": r"\pm ",
-        "²": "^2",
-        "³": "^3",
-        "½": r"\frac{1}{2}",
-        "°": "",
-        "％": "",
+        "％": "%",
         "，": ",",
+        "；": ";",
+        "：": ":",
+        "＝": "=",
         "（": "(",
         "）": ")",
         "\u00a0": " ",
@@ -47,40 +48,69 @@ _SPACING = re.compile(
     r"(?<!\\)\\[,;:! ]|\\(?:quad|qquad|displaystyle|textstyle|limits|nolimits)(?![A-Za-z])|~"
     r"|\\(?:left|right|[bB]igg?[lrm]?)(?![A-Za-z])\.?"
 )
-_SYMBOLS = re.compile(
-    r"(?<!\\)\\[$%&#_]|[%€£¥]|(?<!\\)\$|\\\(|\\\)|(?<!\\)\\\[|(?<!\\)\\\]"
-    r"|\^\s*\{?\s*\\circ(?![A-Za-z])\s*\}?|\\(?:degrees?|circ)(?![A-Za-z])"
-)
+_SYMBOLS = re.compile(r"(?<!\\)\\[&#_]|\\\(|\\\)|(?<!\\)\\\[|(?<!\\)\\\]")
+_CIRCLE = re.compile(r"\^\s*\{?\s*\\circ(?![A-Za-z])\s*\}?|\\(?:degrees?|circ)(?![A-Za-z])")
+_PRIME = re.compile(r"\^\s*\{?\s*\\prime(?![A-Za-z])\s*\}?")
+_ESCAPED = re.compile(r"(?<!\\)\\([$%])")
+_MONEY = re.compile(r"\$(?=\s?-?[0-9.,]+(?:\s*[A-Za-z]+)?\.?\s*$)")
+_SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻", "0123456789-")
+_RAISED = re.compile(r"[⁰¹²³⁴⁵⁶⁷⁸⁹⁻]+")
 _FRACTION = re.compile(r"\\[dtc]frac(?![A-Za-z])")
 _SHORT_FRACTION = re.compile(r"\\frac\s*(?:\{([^{}]*)\}|([0-9A-Za-z]))\s*(?:\{([^{}]*)\}|([0-9A-Za-z]))")
 _SHORT_ROOT = re.compile(r"\\sqrt\s*(?:([0-9]+|[A-Za-z](?![A-Za-z]))|\(([^(){}]*)\))")
 _BARE_ROOT = re.compile(r"(?<![\\A-Za-z])sqrt(?=\s*[0-9({])")
 _BARE_SYMBOL = re.compile(r"(?<![\\A-Za-z])(pi|infty)(?![A-Za-z])")
 _INFINITY = re.compile(r"(?<![\\A-Za-z])(?:infinity|inf|oo)(?![A-Za-z])", re.IGNORECASE)
-_WRAPPER = re.compile(
+WRAPPER = re.compile(
     r"\\(?:text(?:bf|rm|it|sf|normal)?|math(?:rm|bf|it|sf|tt)|mbox|hbox|operatorname|boxed|fbox|underline|bm)\s*\{([^{}]*)\}"
-)
-_UNIT_WRAPPER = re.compile(
-    r"(?<=[0-9A-Za-z})\]])\s*\\(?:text|mathrm|textrm|mbox|hbox)\s*\{\s*(?!and\b|or\b)[^{}0-9,;=]*\}\s*(?:\^\s*\{?[23]\}?)?\s*$"
 )
 _INEQUALITY = re.compile(r"\\(leq|geq|neq)(?:slant)?(?![A-Za-z])")
 _GAP = re.compile(r"(\\[A-Za-z]+ )\s*(?=[A-Za-z])|(?<=[0-9.])( )\s*(?=[0-9.])|\s+")
 
 
 def tidy(text: str) -> str:
-    r"""The same formula in one spelling, without delimiters, spacing commands, units in `\text` or percent signs."""
+    r"""The same formula in one spelling, without delimiters and spacing commands."""
     if text.isascii() and text.isalnum():
         return _bare_names(text)
     # Runs of blanks are cut first: patterns that begin with optional blanks would be quadratic on them.
-    text = " ".join(text.translate(_UNICODE).split())
+    text = " ".join(_world(text).split())
     text = _GROUPED.sub("", text)
     if "\\" in text:
         text = _commands(text)
-    text = _SYMBOLS.sub("", text)
+    text = _PRIME.sub("'", text) if "prime" in text else text
+    text = _dollars(_CIRCLE.sub("°", _SYMBOLS.sub("", text)))
     if "sqrt" in text:
         text = _SHORT_ROOT.sub(_braced_root, _BARE_ROOT.sub(r"\\sqrt", text))
     text = " ".join(_bare_names(text).split()).strip(" `\"'*").rstrip(".,;: ").strip()
     return text.replace("**", "^")
+
+
+def _world(text: str) -> str:
+    # Digits of every script, raised digits and vulgar fractions are ASCII from here on.
+    if text.isascii():
+        return text
+    text = _RAISED.sub(lambda m: "^{" + m[0].translate(_SUPERSCRIPTS) + "}", text.translate(_UNICODE))
+    return "".join(map(_character, text))
+
+
+def _character(c: str) -> str:
+    if c.isascii():
+        return c
+    if (digit := unicodedata.decimal(c, None)) is not None:
+        return str(digit)
+    if unicodedata.category(c) == "No" and (value := Fraction(unicodedata.numeric(c)).limit_denominator(1000)) % 1:
+        return rf"\frac{{{value.numerator}}}{{{value.denominator}}}"
+    return "-" if c == "‐" else c
+
+
+def _dollars(text: str) -> str:
+    # A dollar sign is a currency where it is escaped or stands alone before a number; a pair encloses a formula.
+    if "$" not in text:
+        return text.replace(r"\%", "%")
+    text = _ESCAPED.sub(lambda m: "\0" if m[1] == "$" else "%", text)
+    if text.count("$") == 1:
+        text = text.replace("$", "\0") if _MONEY.search(text) else text.replace("$", "")
+    return text.replace("$", "").replace("\0", "$")
 
 
 def squeeze(text: str) -> str:
@@ -92,8 +122,7 @@ def _commands(text: str) -> str:
     if r"\begin" not in text:
         text = _DOUBLED.sub(r"\\", text)
     text = _SPACING.sub(" ", text)
-    text = _UNIT_WRAPPER.sub("", text)
-    text = _WRAPPER.sub(r" \1 ", _WRAPPER.sub(r" \1 ", text))
+    text = WRAPPER.sub(r" \1 ", WRAPPER.sub(r" \1 ", text))
     text = text.replace(r"\boxed{", "")  # what is left of them was cut off before it closed
     text = _INEQUALITY.sub(lambda m: "\\" + m[1][:2], text)
     if "frac" in text:

@@ -1,94 +1,111 @@
-"""How a text points at its answer: boxes, `####`, and phrases such as "the answer is".
+r"""How a text points at its answer: boxes, tags, `####`, the field of an object, and phrases such as "the answer is".
 
 Boxes are balanced by counting braces, not by a pattern, because they nest; one that never closes was cut off and says
-nothing. This module finds words; it does not know what they mean.
+nothing. This module finds places; `payloads` reads what stands there. The words are those of the lexicon.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
+from functools import cache
+
+from thinkscale.answers.evidence import Evidence, Pointer
+from thinkscale.answers.words import CLOSE_SCRIPTS, Word, words
 
 _MAX_BOX = 2000
 _MAX_TRIES = 8
+_MAX_BOXES = 32
 
 _BOX = re.compile(r"(?:boxed|fbox)\s?\{")
 _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
 _BETWEEN = re.compile(
     r"(?:[\s,;.$()\[\]\\]|\\?text\s?\{|\}|\bfor part\b|\bq?quad\b|\band\b|\bor\b|\\?[A-Za-z]_?\{?[0-9]?\}?\s?=){1,40}"
 )
-_HASHES = re.compile(r"####[ \t]*([^\n]*)")
-_MARKER = re.compile(
-    r"\banswer(?:s|\*\*)?\b(?:[^\n.:=]{0,60}?(?:\b(?:is|are|be)\b|[:=])|\s*\*\*\s*(?=\n))"
-    r"(?:\s*\b(?:is|are|be)\b|\s*[:=]|\s*\*\*|\s*(?:indeed|therefore|thus|then|simply|just|equal to|option)\b)*\s*",
-    re.IGNORECASE,
+_HASHES = re.compile(r"(?:^|\n)[ \t]*####(?!#)[ \t]*|(?<=[^\n#])####(?!#)[ \t]*")
+_TAGS = ("answer", "final_answer", "final", "ans")
+_FIELD = re.compile(r"[\"'](?:final[_ ]?|correct[_ ]?)?answer[\"']\s*:\s*", re.IGNORECASE)
+_FIELD_VALUE = re.compile(
+    r"\"(?P<double>(?:[^\"\\\n]|\\.){0,2000})\"|'(?P<single>(?:[^'\\\n]|\\.){0,2000})'"
+    r"|(?P<bare>\[[^\]\n]{0,500}\]|[^,}\]\n\"'{]{1,200})"
 )
-_END = re.compile(r"\n|(?<!\b[A-Za-z])[.!?](?=[\s*\"'”]|$)|(?<=[.!?])\s+I hope it is correct")
-_REASON = re.compile(
-    r"(?<!\s)\s+(?:because|since|which|so|as|where|when|if|after|obtained|and this)\b"
-    r"|,\s+(?=(?:because|since|which|so|as|where)\b)|\s\((?=[a-z]{2})"
+_LETTERED_LINE = re.compile(r"(?:^|\n)[ \t*]*A:[ \t*]*(?=\S)")
+_BEFORE = re.compile(
+    r"(?:\b(?:if|suppose|supposing|assume|assuming|whether|would)\s+(?:that\s+)?(?:the\s+|an\s+|our\s+)?(?:\w{1,12}\s+)?"
+    r"|\b(?:to|cannot|not|never|please)\s+|n['’]t\s+)$"
 )
-_MATH_SPAN = re.compile(r"\$\$?([^$\n]+)\$\$?|\\\((.+?)\\\)|\\\[(.+?)\\\]")
-_GOES_ON = re.compile(r"\s*(?:[,;+*/^=<>-]|and\b|or\b|\\)")
-_EMPHASIS = re.compile(r"\*\*(.+?)\*\*")
-_ABSTENTION = re.compile(
-    r"(?:(?:i|we)\s+)?(?:do\s?n[o'’]?t|do not)\s+know\b.{0,80}|i(?:'|’)?m\s+not\s+sure|unknown|n/?a"
-    r"|(?:i\s+)?(?:can\s?not|can['’]?t|am unable to)\s+answer\b.{0,80}|no answer|idk|\?+|",
-    re.IGNORECASE | re.DOTALL,
-)
-_UNWRAPPED = re.compile(r"\\(?:text|mathrm|textbf)\s?\{([^{}]*)\}")
+_FILLED = r"[^\n.:=:。!?؟]{0,60}?"
+_SIGNS = r"[::=→⇒⟹—–]|->|=>"
+_HEADED = r"[ \t*_]*\}?[ \t]*\n[\s*_]*"
+_WITHOUT_COPULA = CLOSE_SCRIPTS | {"ru", "ar", "uk", "he", "fa", "tr", "el", "vi"}
+_BARE_LINE = re.compile(r"[ \t]*\n")
+_SKIPPED = r"(?:[ \t*_:}]|(?:is|are|be|indeed|therefore|thus|then|simply|just|equal to)\b)*\s*"
 
 
-def boxed(text: str) -> str | None:
-    r"""The content of the last closed box, or the boxes of one list (`\boxed{1} and \boxed{2}`) joined by commas."""
-    if "box" not in text:
-        return None
-    starts = list(_BOX.finditer(text))[-4 * _MAX_TRIES :]
-    found: list[str] = []
-    until, tries = -1, 0
-    for m in reversed(starts):
-        end = _closing(text, m.end())
+def pointers(body: str) -> list[Pointer]:
+    """All places that point at an answer, in the order of the text; empty ones point at nothing."""
+    folded = lowered(body)
+    found: list[Pointer] = []
+    if "box" in body:
+        found += boxes(body)
+    if "####" in body:
+        found += [Pointer(m.end(), -1, Evidence.hashes) for m in list(_HASHES.finditer(body))[-_MAX_TRIES:]]
+    if ">" in body:
+        found += _tags(body, folded)
+    if 'answer"' in folded or "answer'" in folded:
+        found += _fields(body)
+    found += _phrases(body, folded, "name", Evidence.marker)
+    found.sort()
+    return found
+
+
+def results(body: str) -> list[Pointer]:
+    """The places that name an outcome without calling it the answer."""
+    found = [*_phrases(body, lowered(body), "result", Evidence.result)]
+    found += [Pointer(m.end(), -1, Evidence.result) for m in list(_LETTERED_LINE.finditer(body))[-_MAX_TRIES:]]
+    found.sort()
+    return found
+
+
+def lowered(body: str) -> str:
+    """The text in lower case, letter for letter: positions stay."""
+    low = body.lower()
+    return low if len(low) == len(body) else "".join(c.lower() if len(c.lower()) == 1 else c for c in body)
+
+
+def boxes(body: str) -> Iterator[Pointer]:
+    r"""The closed boxes; those of one list (`\boxed{1} and \boxed{2}`) are one, joined by commas."""
+    listed: list[str] = []
+    first = until = 0
+    unclosed = 0
+    for m in list(_BOX.finditer(body))[-_MAX_BOXES:]:
+        if m.end() <= until:
+            continue
+        end = _closing(body, m.end())
         if end < 0:
-            tries += 1
-            if found or tries > _MAX_TRIES:
+            unclosed += 1
+            if unclosed > _MAX_TRIES:
                 break
             continue
-        if found and (end > until or not _joined(text[end:until])):
-            if end > until:
-                continue
-            break
-        found.append(text[m.end() : end - 1].strip())
-        until = text.rfind("\\", 0, m.start()) if m.start() else 0
-    return ", ".join(dict.fromkeys(reversed(found))) if found else None
+        inner = body[m.end() : end - 1].strip()
+        if not inner.strip("$ {}"):
+            yield Pointer(m.end(), end - 1, Evidence.box)
+            continue
+        opens = m.start() - body[max(0, m.start() - 1) : m.start()].count("\\")
+        if listed and not _joined(body[until:opens]):
+            yield _box(first, until, listed)
+            listed = []
+        if not listed:
+            first = m.end()
+        listed.append(inner)
+        until = end
+    if listed:
+        yield _box(first, until, listed)
 
 
-def hashed(text: str) -> str | None:
-    """What follows the last `####`, as GSM8K writes it; `None` when nothing does."""
-    start = text.rfind("####")
-    m = _HASHES.match(text, start) if start >= 0 else None
-    return clean(m[1]) or None if m else None
-
-
-def payloads(text: str) -> Iterator[str]:
-    """What follows "answer is", "Answer:" and the like, cleaned, the last one first."""
-    for m in reversed(list(_MARKER.finditer(text))[-_MAX_TRIES:]):
-        if payload := _payload(text, m.end()):
-            yield payload
-
-
-def is_abstention(text: str) -> bool:
-    """Whether an answer clearly says that there is none; "cannot be determined" is an answer and stays one."""
-    if len(text) > 120:
-        return False
-    plain = _UNWRAPPED.sub(r"\1", text) if "\\" in text else text
-    return _ABSTENTION.fullmatch(plain.strip(" \t\r\n.!*$\"'()")) is not None
-
-
-def clean(text: str) -> str:
-    """An answer without emphasis, quotes, math delimiters and the full stop."""
-    text = text.strip(" \t\r\n*`\"'“”").rstrip(".,;:!").strip(" \t\r\n*`\"'“”")
-    m = _MATH_SPAN.fullmatch(text)
-    return (m[1] or m[2] or m[3]).strip() if m else text
+def _box(start: int, until: int, listed: list[str]) -> Pointer:
+    return Pointer(start, until - 1, Evidence.box, text=", ".join(dict.fromkeys(listed)))
 
 
 def _closing(text: str, start: int) -> int:
@@ -108,16 +125,86 @@ def _joined(between: str) -> bool:
     return len(between) <= 40 and _BETWEEN.fullmatch(between) is not None
 
 
-def _payload(text: str, start: int) -> str:
-    m = _MATH_SPAN.match(text, start)
-    if m and not _GOES_ON.match(text, m.end()):
-        return clean(m[0])
-    m = _EMPHASIS.match(text, start)
-    if m:
-        return clean(m[1])
-    end = _END.search(text, start)
-    line = text[start : end.start() if end else len(text)]
-    reason = _REASON.search(line)
-    if reason and reason.start() > 0:
-        line = line[: reason.start()]
-    return clean(line)
+def _tags(body: str, folded: str) -> Iterator[Pointer]:
+    for tag in _TAGS:
+        opened, closed = f"<{tag}>", f"</{tag}>"
+        at = len(body)
+        for _ in range(_MAX_TRIES):
+            start = folded.rfind(opened, 0, at)
+            if start < 0:
+                break
+            inside = start + len(opened)
+            end = folded.find(closed, inside, at + len(closed))
+            if end < 0 and at == len(body):
+                yield Pointer(inside, -1, Evidence.tag)
+            else:
+                yield Pointer(inside, end, Evidence.tag)
+            at = start
+
+
+def _fields(body: str) -> Iterator[Pointer]:
+    for m in list(_FIELD.finditer(body))[-_MAX_TRIES:]:
+        value = _FIELD_VALUE.match(body, m.end())
+        if value is None:
+            continue
+        group = value.lastgroup or "bare"
+        yield Pointer(value.start(group), value.end(group), Evidence.field, text=_unescaped(value[group]))
+
+
+def _unescaped(text: str) -> str:
+    if "\\" not in text:
+        return text.strip()
+    try:
+        return str(json.loads(f'"{text}"')).strip()
+    except ValueError:
+        return text.strip()
+
+
+def _phrases(body: str, folded: str, role: str, evidence: Evidence) -> Iterator[Pointer]:
+    for name in _names(role, folded.isascii()):
+        if name.text not in folded:  # several times as fast as looking for the last one
+            continue
+        at = folded.rfind(name.text)
+        after = _link(name.language, inverted=" die " in name.text)
+        for _ in range(_MAX_TRIES):
+            if at < 0:
+                break
+            end = at + len(name.text)
+            if _whole(folded, at, end, name) and not _BEFORE.search(folded, max(0, at - 40), at):
+                m = after.match(body, end)
+                if m and not (_BARE_LINE.match(body, end) and _in_a_sentence(body, at)):
+                    yield Pointer(m.end(), -1, evidence, name.language)
+            at = folded.rfind(name.text, 0, at)
+
+
+@cache
+def _names(role: str, ascii_only: bool) -> tuple[Word, ...]:
+    return tuple(word for word in words(role) if not ascii_only or word.text.isascii())
+
+
+@cache
+def _link(language: str, *, inverted: bool) -> re.Pattern[str]:
+    said = [re.escape(word.text) for word in words("link") if word.language == language]
+    links = "|".join(sorted(said, key=len, reverse=True)) or "(?!)"
+    links = links if language in CLOSE_SCRIPTS else rf"\b(?:{links})\b"
+    direct = r"\s*(?=[-+−]?[0-9$\\(\[]|\*\*|[A-J](?![A-Za-z]))|"
+    direct = direct if inverted or language in _WITHOUT_COPULA else ""
+    ends = r"(?<=[:.])\s*|" if language == "en" else ""
+    linked = rf"(?:{ends}[ \t]*\][ \t]*|{direct}{_FILLED}(?:{links}|{_SIGNS}))"
+    return re.compile(rf"{_HEADED}|{linked}{_SKIPPED}", re.IGNORECASE)
+
+
+def _in_a_sentence(body: str, at: int) -> bool:
+    # "We have our answer", at the end of a line, heads nothing.
+    before = body[body.rfind("\n", 0, at) + 1 : at].strip()
+    return len(before.split()) > 2 and not before.startswith(("#", "*"))
+
+
+def _whole(folded: str, start: int, end: int, name: Word) -> bool:
+    # A name is a word of its own, and not the key of an object, whose value was read as such.
+    if name.language in ("zh", "ja", "ko", "th"):
+        return True
+    before, after = folded[start - 1 : start], folded[end : end + 1]
+    if (before.isalpha() and name.text[0].isalpha()) or (after.isalpha() and name.text[-1].isalpha()):
+        return False
+    return not (before in ("'", '"') and after == before) and before not in ("<", "/") and after != ">"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from fractions import Fraction
+from typing import NamedTuple
 
 MAX_DIGITS = 200
 """A longer run of digits is not read as a number."""
@@ -24,49 +25,89 @@ _NUMBER = re.compile(
     )""",
     re.VERBOSE,
 )
-_SCALE = {"hundred": 10**2, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
-_UNITS = (
-    "mm|cm|dm|m|km|in|ft|yd|mi|mg|g|kg|lb|lbs|oz|ml|mL|L|s|ms|h|hr|hrs|min|sec|mph|kmh|kph|sq|cu|per|a|an|of|the"
-    "|Hz|kHz|N|J|kJ|W|kW|V|A|K|C|F|Pa|kPa|mol|eV|rad|deg|am|pm"
+_SCALE = {
+    "hundred": 10**2,
+    "k": 10**3,
+    "thousand": 10**3,
+    "million": 10**6,
+    "billion": 10**9,
+    "trillion": 10**12,
+    "millionen": 10**6,
+    "milliarden": 10**9,
+    "millions": 10**6,
+    "millones": 10**6,
+    "milhões": 10**6,
+    "миллион": 10**6,
+    "миллиона": 10**6,
+    "миллионов": 10**6,
+    "万": 10**4,
+    "亿": 10**8,
+}
+_SCALED = re.compile(r"\s*(k(?![A-Za-z])|[^\W\d_]+)", re.IGNORECASE)
+_WORD = r"(?:(?:a|an|of|the|per|in)(?![A-Za-z])|[^\W\d_]{3,})"
+_LABEL = re.compile(rf"\s+{_WORD}(?:[\s./-]+{_WORD}){{0,5}}\.?|\s*[^\W\d_a-zA-Z]{{1,4}}")
+_NOT_LABELS = re.compile(
+    r"\b(?:and|or|to|plus|minus|times|over|mod|modulo|choose|sqrt|sin|cos|tan|log|exp|percent|per cent|inf|infty|halves"
+    r"|half|thirds?|quarters?|fourths?|fifths?|tenths?|hundredths?|thousandths?|if|when|where|for|is|are)\b"
 )
-_WORD = rf"(?:(?:{_UNITS})(?![A-Za-z])|[A-Za-z]{{3,}})"
-_TAIL = re.compile(rf"\s*(?P<first>{_WORD})(?:[\s./-]+{_WORD}|\s*\^\s*\{{?-?[123]\}}?)*\.?")
-_NOT_UNITS = re.compile(
-    r"\b(?:and|or|to|plus|minus|times|over|mod|modulo|choose|sqrt|sin|cos|tan|log|exp|per cent of|inf|infty|halves"
-    r"|half|thirds?|quarters?|fourths?|fifths?|tenths?|hundredths?|thousandths?)\b"
-)
-_BARE_LETTERS = frozenset("mgshLNJWVAKCFa")
-"""Units of one letter: after a number they may also be a variable, so they count only behind a space."""
-_ABOUT = re.compile(r"(?:\\(?:approx|sim|simeq)|approximately|about|exactly|roughly|USD|US|Rs\.?|≈)\s*", re.IGNORECASE)
+_ABOUT = re.compile(r"(?:\\(?:approx|sim|simeq)|approximately|about|exactly|roughly|≈)\s*", re.IGNORECASE)
+_ROUNDED = re.compile(r"-?([0-9]+)\.([0-9]+)")
+MIN_ROUNDED = 4
+"""A decimal of so many significant digits may be the rounding of another number."""
 
 
-def number(text: str) -> Fraction | None:
-    r"""The exact value of a number with an optional unit or currency, or `None`; `text` is already tidy.
+class Numeral(NamedTuple):
+    """A number at the beginning of a text, how it is written as a key, and what stands behind it."""
 
-    A percent sign counts as a unit: `10\%` is 10, as in the MATH benchmark's own grader. `1,234` is one number
-    because its groups have three digits; `1, 234` is a list of two.
-    """
+    value: Fraction
+    key: str
+    rest: str
+
+
+def leading(text: str) -> Numeral | None:
+    """The number with which a tidy text begins, words like `million` taken in; `None` where there is none."""
     if m := _ABOUT.match(text):
         text = text[m.end() :]
     m = _NUMBER.match(text)
-    if m is None:
+    value = None if m is None else _value(m)
+    if m is None or value is None:
         return None
-    value = _value(m)
-    if value is None or m.end() == len(text):
-        return value
-    scale = _scale(text[m.end() :])
-    return None if scale is None else value * scale
+    rest = text[m.end() :]
+    scaled = _SCALED.match(rest)
+    scale = _SCALE.get(scaled[1].casefold()) if scaled else None
+    if scaled and scale and not (scaled[1] in "kK" and (rest[0].isspace() or "." not in m[0])):
+        return Numeral(value * scale, str(value * scale), rest[scaled.end() :])
+    return Numeral(value, _key(m[0], value), rest)
 
 
-def _scale(tail: str) -> int | None:
-    # What may follow a number without changing it is a unit; `3x`, `2 and 3` and `2\pi` are something else.
-    m = _TAIL.fullmatch(tail)
-    if m is None or _NOT_UNITS.search(tail):
-        return None
-    first = m["first"]
-    if first in _BARE_LETTERS and not tail[0].isspace():
-        return None
-    return _SCALE.get(first.lower(), 1)
+def number(text: str) -> Fraction | None:
+    r"""The exact value of a plain number, or `None`; `text` is already tidy.
+
+    `1,234` is one number because its groups have three digits; `1, 234` is a list of two.
+    """
+    found = leading(text)
+    return found.value if found is not None and not found.rest else None
+
+
+def is_label(text: str) -> bool:
+    """Whether what stands behind a number only says what was counted: ` eggs left`, but not ` and a half`."""
+    return _LABEL.fullmatch(text) is not None and _NOT_LABELS.search(text) is None
+
+
+def rounded_digits(key: str) -> int | None:
+    """The decimal places of a key that may be a rounding, or `None`; few digits are never taken for one."""
+    m = _ROUNDED.fullmatch(key)
+    significant = (m[1] + m[2]).lstrip("0") if m else ""
+    return len(m[2]) if m and len(significant) >= MIN_ROUNDED else None
+
+
+def _key(written: str, value: Fraction) -> str:
+    # A decimal that may be a rounding stays one; every other number is a fraction in lowest terms.
+    if rounded_digits(plain := written.strip().replace(",", "").lstrip("+").replace(" ", "")) is not None:
+        whole, _, part = plain.partition(".")
+        sign = "-" if whole.startswith("-") else ""
+        return f"{sign}{whole.lstrip('-').lstrip('0') or '0'}.{part}" if part.strip("0") else str(value)
+    return str(value)
 
 
 def _value(m: re.Match[str]) -> Fraction | None:

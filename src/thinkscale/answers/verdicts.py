@@ -4,7 +4,8 @@ It is started by file name, imports nothing of thinkscale and knows nothing of v
 stops itself with SIGALRM, which only a main thread may use, and because hostile input can defeat that alarm: a process
 can be limited in memory and in processor time, and killed. `worker` holds the other end.
 
-Line in: `[gold, answer]`; line out: `{"equal": true}`. The first line out says whether math-verify could be imported:
+Line in: `[gold, answer]`; line out: `{"equal": true}`, or `null` where it could not say: one of the two is not read, or
+the time was up. The first line out says whether math-verify could be imported:
 `{"ready": true}`.
 """
 
@@ -19,18 +20,28 @@ import math
 import os
 import signal
 import sys
+import time
 import zlib
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from importlib import import_module
 
-_SOFT_SECONDS = 2
-"""Processor time of one parse and of one comparison; the parent's limit on the pair is the hard one."""
-_CPU_SECONDS = 10
+_SOFT_SECONDS = 1
+"""What math-verify is told; its alarm is set to what is left of the pair's time."""
+_PAIR_SECONDS = 0.45
+"""Processor time of one pair in one direction."""
+_WARM = (r"$\sum_{k=0}^{n-1} a_k$", r"$\frac{x}{2}+\int_0^1 x dx = (1, \sqrt{2}]$")
+"""Formulas of many kinds: the first of each kind is slow, and no answer is to pay for it."""
+_CPU_SECONDS = 2
 """Processor time of one pair, so that a child whose parent was killed ends too."""
 _MEMORY_BYTES = 2 * 1024**3
 
-Judge = Callable[[str, str], bool]
+Judge = Callable[[str, str], bool | None]
+
+_rung: list[bool] = []
+"""The alarms that rang during a pair."""
+_ends: list[float] = []
+"""When the time of the pair is up, by the process's own clock."""
 
 
 def main() -> None:
@@ -45,6 +56,8 @@ def main() -> None:
     except ImportError:
         replies.write('{"ready": false}\n')
         return
+    for formula in _WARM:
+        judge(formula, formula)
     replies.write('{"ready": true}\n')
     for gold, answer in _questions():
         _limit_processor()
@@ -57,11 +70,17 @@ def _questions() -> Iterator[tuple[str, str]]:
         yield gold, answer
 
 
-def _verdict(judge: Judge, gold: str, answer: str) -> bool:
+def _verdict(judge: Judge, gold: str, answer: str) -> bool | None:
+    _rung.clear()
+    _ends[:] = [time.process_time() + _PAIR_SECONDS]
+    signal.alarm(_SOFT_SECONDS)
     try:
         return judge(gold, answer)
-    except Exception:  # an answer that cannot be compared is not equal to anything else
-        return False
+    except Exception:  # whatever a parser stumbles over, nothing is known of the pair
+        return None
+    finally:
+        _ends.clear()
+        signal.alarm(0)
 
 
 def _math_verify() -> Judge:
@@ -78,10 +97,13 @@ def _math_verify() -> Judge:
         return _value(read(text)[0]) if read(text) else None
 
     @lru_cache(maxsize=65536)
-    def judge(gold: str, answer: str) -> bool:
+    def judge(gold: str, answer: str) -> bool | None:
+        if not read(gold) or not read(answer):
+            return None
         if _far_apart(value(gold), value(answer)):
             return False
-        return bool(verify(list(read(gold)), list(read(answer)), timeout_seconds=_SOFT_SECONDS))
+        equal = bool(verify(list(read(gold)), list(read(answer)), timeout_seconds=_SOFT_SECONDS))
+        return equal or (None if _rung else False)
 
     return judge
 
@@ -112,10 +134,20 @@ def _alarm_by_processor_time() -> None:
         return
 
     def alarm(seconds: int) -> int:
-        return math.ceil(signal.setitimer(signal.ITIMER_PROF, seconds)[0])
+        # During a pair its own end stays set whatever math-verify sets and unsets.
+        left = max(_ends[0] - time.process_time(), 0.01) if _ends else seconds
+        return math.ceil(signal.setitimer(signal.ITIMER_PROF, left)[0])
+
+    def ring(*_: object) -> None:
+        _rung.append(True)
+        signal.raise_signal(signal.SIGALRM)
+
+    def late(*_: object) -> None:
+        raise TimeoutError("the time of the pair is up")
 
     signal.alarm = alarm
-    signal.signal(signal.SIGPROF, lambda *_: signal.raise_signal(signal.SIGALRM))
+    signal.signal(signal.SIGPROF, ring)
+    signal.signal(signal.SIGALRM, late)
 
 
 def _limit_memory() -> None:

@@ -6,31 +6,31 @@ traces alone.
 
 from __future__ import annotations
 
+import asyncio
+import json
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from enum import StrEnum
+from array import array
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from io import SEEK_END
 from pathlib import Path
+from tempfile import TemporaryFile
 
-from thinkscale.answers import Classes, canonical, extract
-from thinkscale.bench.pools import PoolLine, PoolSample, by_source, read_pool
-from thinkscale.bench.tasks import Item
-from thinkscale.errors import BenchError
+from thinkscale.bench.attempts import Attempts, Reading, attempts_of
+from thinkscale.bench.pools import PoolFile, PoolLine
+from thinkscale.errors import BenchError, StoreError
 from thinkscale.identity import digest
 from thinkscale.registry import nearest
 from thinkscale.store import PoolEntry, RunRow, Store
-from thinkscale.types import Answer, AnswerKind, Origin, Problem, Score, Segment, Trace
+from thinkscale.types import AnswerKind, Trace
 
+__all__ = ["Imported", "Question", "Reading", "import_file", "load_pool"]
 
-class Reading(StrEnum):
-    """Where the answers of imported samples come from."""
-
-    auto = "auto"
-    """The source's where it recorded any, otherwise the text; the source's verdicts where it has them."""
-    source = "source"
-    """The source's alone."""
-    text = "text"
-    """The text; verdicts are ours as well."""
+BACKLOG = 1 << 20
+"""Bytes that may wait for the disk before the next question is read."""
+SHOWN = 3
+"""Questions on which verdicts differ that are named."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,33 +44,125 @@ class Question:
     """Worth of each answer's key, from 0 to 1; other keys are worth nothing."""
 
 
+@dataclass(slots=True, kw_only=True)
+class Imported:
+    """What became of one source of a file."""
+
+    pool: str
+    """Its name."""
+    questions: int = 0
+    attempts: int = 0
+    answered: int = 0
+    """Attempts with an answer."""
+    verdicts_only: bool = False
+    """Whether nothing but verdicts is known, so that all wrong attempts count as one answer."""
+    kinds: dict[str, int] = field(default_factory=dict)
+    """Questions by kind of answer."""
+    scores: list[str] = field(default_factory=list)
+    """Kinds of scores that attempts have."""
+    compared: int = 0
+    """Attempts on which both the source and we have a verdict."""
+    theirs_alone: int = 0
+    """Of these, right by the source's verdict alone."""
+    ours_alone: int = 0
+    """Of these, right by ours alone."""
+    disputed: list[str] = field(default_factory=list)
+    """The first few questions on which the two differ."""
+
+    @property
+    def differ(self) -> int:
+        """Of these, right by one verdict and wrong by the other."""
+        return self.theirs_alone + self.ours_alone
+
+    def see(self, attempts: Attempts) -> None:
+        """Take in a question."""
+        kind = str(attempts.problem.answer_kind)
+        self.questions += 1
+        self.attempts += len(attempts.traces)
+        self.answered += sum(t.answer is not None for t in attempts.traces)
+        self.kinds[kind] = self.kinds.get(kind, 0) + 1
+        self.scores = sorted({*self.scores, *(score.kind for t in attempts.traces for score in t.scores)})
+        pairs = [(t, o) for t, o in zip(attempts.theirs, attempts.ours, strict=False) if t is not None]
+        self.compared += len(pairs)
+        self.theirs_alone += pairs.count((True, False))
+        self.ours_alone += pairs.count((False, True))
+        if any(t is not o for t, o in pairs) and len(self.disputed) < SHOWN:
+            self.disputed.append(attempts.problem.id or attempts.problem.question)
+
+
+class _Waiting(Sequence[PoolEntry]):
+    """The entries of a pool until all of them are there: on disk, since a pool may have millions."""
+
+    def __init__(self, files: ExitStack) -> None:
+        self._file = files.enter_context(TemporaryFile())  # noqa: SIM115 - the stack closes it
+        self._starts = array("q")
+
+    def add(self, entry: PoolEntry) -> None:
+        """Put one behind the others."""
+        self._starts.append(self._file.seek(0, SEEK_END))
+        self._file.write(json.dumps([entry.run, entry.gold, dict(entry.credits)]).encode() + b"\n")
+
+    def __len__(self) -> int:
+        return len(self._starts)
+
+    def __getitem__(self, at: int) -> PoolEntry:  # type: ignore[override]
+        self._file.seek(self._starts[at])
+        run, gold, credits = json.loads(self._file.readline())
+        return PoolEntry(run=run, gold=tuple(gold), credits=credits)
+
+
 async def import_file(
     path: Path,
     store: Store,
     *,
     name: str = "",
     reading: Reading = Reading.auto,
-    heard: Callable[[PoolLine], None] = lambda _: None,
+    kind: AnswerKind | None = None,
+    by: Sequence[str] = (),
+    heard: Callable[[Imported], None] = lambda _: None,
 ) -> list[str]:
     """Keep the pools of a file in the store, one for every source in it; returns their names.
 
     An answer is worth the mean verdict of the source on the attempts that gave it, or, where there is none or the texts
-    are read by wish, what it is worth when graded here by meaning.
+    are read by wish, what it is worth when graded here by kind. A pool is there when all of it is, or as it was before.
+
+    Args:
+        path: JSON lines, gzipped or not.
+        store: where they are kept.
+        name: of the pool; the file's when empty.
+        reading: where answers come from.
+        kind: of all answers; what the file says, or what each question suggests, when absent.
+        by: fields of which each value is a pool of its own.
+        heard: told after every question what has been read of its source so far.
 
     Raises:
         BenchError: the file is no recording, or has no reference answers and no verdicts.
+        ModelError: the file cannot be read.
+        StoreError: the store cannot be written.
     """
-    kept: list[str] = []
-    for source, lines in by_source(read_pool(path)).items():
-        parts = [name or path.name.split(".")[0], *(part for part in source if part)]
-        pool = "/".join(parts[:1] if not kept and _single(path) else parts)
-        entries, said = [], _told(lines) if reading is Reading.auto else reading
-        for line in lines:
-            entries.append(await _kept(pool, line, store, said, judged=reading is not Reading.text))
-            heard(line)
-        store.keep_pool(pool, entries)
-        kept.append(pool)
-    return kept
+    kept: dict[tuple[str, str, str], tuple[Imported, _Waiting]] = {}
+    with ExitStack() as files:
+        file = files.enter_context(PoolFile(path, by))
+        for at, source in enumerate(file.sources):
+            parts = [name or path.name.split(".")[0], *(part for part in source if part)]
+            pool = "/".join(parts[:1] if not at and len(file.sources) == 1 else parts)
+            kept[source] = (Imported(pool=pool, verdicts_only=file.sources[source].bare), _Waiting(files))
+        before = {told.pool: {e.run for e in store.named_pool(told.pool)} for told, _ in kept.values()}
+        for line in file:
+            told, entries = kept[line.source]
+            attempts = await attempts_of(line, file.sources[line.source], reading, kind)
+            known = before[told.pool]
+            entries.add(_kept(told.pool, line, attempts, store, known, judged=reading is not Reading.text))
+            told.see(attempts)
+            heard(told)
+            await asyncio.sleep(0)  # so that an interrupt is heard between two questions
+            if store.waiting > BACKLOG:
+                await store.settled()
+        if store.trouble:
+            raise StoreError(store.trouble)
+        for told, entries in kept.values():
+            store.keep_pool(told.pool, entries)
+    return [told.pool for told, _ in kept.values()]
 
 
 def load_pool(store: Store, name: str) -> list[Question]:
@@ -91,22 +183,23 @@ def load_pool(store: Store, name: str) -> list[Question]:
     ]
 
 
-def _single(path: Path) -> bool:
-    return len(by_source(read_pool(path))) == 1
+def _kept(
+    pool: str, line: PoolLine, attempts: Attempts, store: Store, before: Collection[str], *, judged: bool
+) -> PoolEntry:
+    """One question of a file as a run of the store, unless it is one of those that the pool consists of already.
 
-
-def _told(lines: Sequence[PoolLine]) -> Reading:
-    """Where the answers of a source are: one that gave any said of every other attempt that it has none."""
-    given = any(s.answer is not None or s.text is None for line in lines for s in line.samples)
-    return Reading.source if given else Reading.text
-
-
-async def _kept(pool: str, line: PoolLine, store: Store, reading: Reading, *, judged: bool) -> PoolEntry:
-    """One question of a file as a run of the store."""
-    problem = replace(Problem.of(line.question, AnswerKind.auto), id=line.question_id)
-    traces = [_trace(problem, sample, number, reading) for number, sample in enumerate(line.samples)]
-    traces = await _classed(traces)
-    run = digest(pool, line.question_id, line.question)[:12]
+    What the run holds is part of its name, so the pool that is to be replaced stays whole until it is.
+    """
+    name = line.question_id or line.question
+    if not line.samples:
+        raise BenchError(f"question `{name}` has no attempts: leave it out of the file")
+    if not attempts.gradable(judged=judged):
+        raise BenchError(f"question `{name}` has neither a reference answer nor verdicts: it is not gradable")
+    keys = [trace.answer.key if trace.answer else "" for trace in attempts.traces]
+    run = digest(pool, line.question_id, line.question, line.content, attempts.problem.answer_kind, *keys)[:12]
+    entry = PoolEntry(run=run, gold=attempts.reference.gold, credits=attempts.credits(judged=judged))
+    if run in before:
+        return entry
     store.begin(
         RunRow(
             id=run,
@@ -115,70 +208,10 @@ async def _kept(pool: str, line: PoolLine, store: Store, reading: Reading, *, ju
             model=line.model,
             seed=0,
             budget="",
-            problem=problem,
+            problem=attempts.problem,
         )
     )
-    for place, trace in enumerate(traces):
+    for place, trace in enumerate(attempts.traces):
         store.record(run, trace, "main", place)
-    store.end(run, "done", {"answer": None})
-    return PoolEntry(run=run, gold=line.gold, credits=await _credits(problem, line, traces, judged))
-
-
-def _trace(problem: Problem, sample: PoolSample, number: int, reading: Reading) -> Trace:
-    said = sample.completion
-    segment = Segment(text=said.text, origin=Origin.sampled, tokens=said.tokens, logprobs=said.logprobs)
-    return Trace(
-        prompt=problem.messages,
-        segments=(segment,),
-        finish=said.finish,
-        path=(number,),
-        answer=_answer(sample, reading),
-        scores=tuple(_scores(sample)),
-    )
-
-
-def _answer(sample: PoolSample, reading: Reading) -> Answer | None:
-    if reading is Reading.text:
-        return extract(sample.text or "", AnswerKind.math)
-    return None if sample.answer is None else Answer(sample.answer, canonical(sample.answer) or sample.answer)
-
-
-def _scores(sample: PoolSample) -> list[Score]:
-    scores = []
-    if sample.mean_logprob is not None:
-        scores.append(Score(value=sample.mean_logprob, kind="mean-logprob"))
-    if sample.step_scores:
-        scores.append(Score(value=sample.step_scores[-1], kind="process-reward", steps=sample.step_scores))
-    if sample.reward is not None:
-        scores.append(Score(value=sample.reward, kind="outcome-reward"))
-    return scores
-
-
-async def _classed(traces: Sequence[Trace]) -> list[Trace]:
-    """The traces with equal answers under one key."""
-    classes = Classes()
-    await classes.add([t.answer for t in traces if t.answer is not None], AnswerKind.math)
-    return [
-        t if t.answer is None else replace(t, answer=replace(t.answer, key=classes.label(t.answer.key))) for t in traces
-    ]
-
-
-async def _credits(problem: Problem, line: PoolLine, traces: Sequence[Trace], judged: bool) -> dict[str, float]:
-    """What every answer is worth: the mean verdict of the source on it, or ours where it gave none."""
-    item = Item(id=line.question_id, problem=replace(problem, answer_kind=AnswerKind.math), gold=line.gold)
-    verdicts: dict[str, list[float]] = {}
-    for trace, sample in zip(traces, line.samples, strict=True):
-        if trace.answer is None:
-            continue
-        known = verdicts.setdefault(trace.answer.key, [])
-        if sample.correct is not None and judged:
-            known.append(float(sample.correct))
-    if not line.gold and not all(verdicts.values()):
-        raise BenchError(
-            f"question `{line.question_id}` has neither a reference answer nor verdicts: it is not gradable"
-        )
-    texts = {t.answer.key: t.answer.text for t in reversed(traces) if t.answer}
-    return {
-        key: sum(found) / len(found) if found else float(await item.right(texts[key]))
-        for key, found in verdicts.items()
-    }
+    store.end(run, "done", {"answer": None, "verdicts": {"source": attempts.theirs, "ours": attempts.ours}})
+    return entry

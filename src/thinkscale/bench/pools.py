@@ -1,185 +1,187 @@
-"""Recorded samples with their verdicts, as an experiment reads them: one line per question of one source.
+"""A file of recorded attempts, looked at twice: once to see that all of it can be read, once question by question.
 
-The same files feed the `replay` engine, which serves texts and must not see a reference answer or a verdict. Here both
-are read and nothing is served. Nothing is filled in: what a file does not say is `None` or empty.
+What is held in memory beside one question is a few bytes for each line and each question, so a file may be larger than
+the memory. The attempts at one question may stand on lines that are far apart.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+import hashlib
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import TracebackType
 
-from thinkscale.engines.protocol import Completion
-from thinkscale.engines.replay import recorded_rows, recorded_sample, recorded_text
+import numpy as np
+
+from thinkscale.bench.fields import Misread
+from thinkscale.bench.rows import Row, Rows
+from thinkscale.bench.samples import PoolLine, PoolSample, lines_of
+from thinkscale.bench.shapes import shaped
 from thinkscale.errors import BenchError
 
+__all__ = ["PoolFile", "PoolLine", "PoolSample", "Source", "by_source", "read_pool"]
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PoolSample:
-    """One recorded attempt."""
-
-    text: str | None
-    """What was said; that of turns is joined."""
-    answer: str | None
-    """As the source extracted it, trimmed; `None` where it found none."""
-    correct: bool | None
-    """The source's verdict."""
-    tokens: int | None
-    """Generated tokens."""
-    reward: float | None
-    """Of the whole answer, by a reward model; larger is better."""
-    step_scores: tuple[float, ...]
-    """Of every step, by a process reward model."""
-    mean_logprob: float | None
-    """Mean log-probability of the tokens at temperature 1, in nats."""
-    token_logprobs: tuple[float, ...]
-    """Of each token, in nats."""
-    token_self_certainty: tuple[float, ...]
-    """KL from uniform to the next-token distribution at each token, in nats."""
-    completion: Completion
-    """The same as the engine served it, as far as it was recorded."""
-    rest: Mapping[str, object]
-    """Every other field, as recorded."""
+_BINARY = ({0.0, 1.0}, {-1.0, 1.0})
+"""Rewards that are verdicts."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PoolLine:
-    """All recorded attempts of one source at one question."""
+@dataclass(slots=True)
+class Source:
+    """What the attempts of one source have."""
 
-    question_id: str
-    question: str
-    gold: tuple[str, ...]
-    """The reference answers; several where any of them, or all together, are asked for."""
-    model: str = ""
-    method: str = ""
-    run: str = ""
-    samples: tuple[PoolSample, ...]
-    """In draw order."""
-    rest: Mapping[str, object] = field(default_factory=dict)
-    """Every other field of the line, as recorded: the source's own results among them."""
+    questions: int = 0
+    attempts: int = 0
+    answered: bool = False
+    """Whether any has an answer that the source extracted."""
+    spoken: bool = False
+    """Whether any has a text."""
+    judged: bool = False
+    """Whether any has a verdict."""
+    rewards: set[float] = field(default_factory=set)
+    """The first few different ones."""
 
     @property
-    def source(self) -> tuple[str, str, str]:
-        """Who drew it: model, method and run."""
-        return (self.model, self.method, self.run)
+    def rewards_judge(self) -> bool:
+        """Whether the rewards are the verdicts: there are no others, and these are 1 for right and one other number."""
+        return not self.judged and bool(self.rewards) and any(self.rewards <= pair for pair in _BINARY)
 
     @property
-    def answers(self) -> tuple[str | None, ...]:
-        """The answer of each sample."""
-        return tuple(s.answer for s in self.samples)
+    def bare(self) -> bool:
+        """Whether nothing but verdicts is known of its attempts."""
+        return not (self.answered or self.spoken)
 
-    @property
-    def verdicts(self) -> tuple[bool, ...]:
-        """Whether each sample is correct.
-
-        Raises:
-            BenchError: the source judged no answers.
-        """
-        found = tuple(s.correct for s in self.samples if s.correct is not None)
-        if len(found) != len(self.samples):
-            raise BenchError(f"question `{self.question_id}` was recorded without verdicts: grade its answers first")
-        return found
+    def see(self, line: PoolLine) -> None:
+        """Take in a line."""
+        self.attempts += len(line.samples)
+        for sample in line.samples:
+            self.answered = self.answered or sample.answer is not None
+            self.spoken = self.spoken or sample.text is not None
+            self.judged = self.judged or sample.correct is not None
+            if sample.reward is not None and len(self.rewards) < 4:
+                self.rewards.add(sample.reward)
 
 
-NO_ANSWER = frozenset({"", "None", "invalid"})
-"""What sources write where they found no answer."""
+class PoolFile:
+    """The questions of a file of JSON lines, each with all attempts of one source, in the order of the file.
 
-
-def read_pool(path: Path | str) -> Iterator[PoolLine]:
-    """The lines of a file of JSON lines, gzipped or not, in the format of `docs/engines.md`.
-
-    Beside the fields named there, a line has `question_id` and `gold` (one answer or a list), and a sample `answer`,
-    `correct` and `mean_logprob`, each where the source has it. Files of the Best-of-infinity release are read as well.
+    Args:
+        path: the file, gzipped or not.
+        by: fields of which each value is a source of its own, such as `temperature`.
 
     Raises:
-        BenchError: a line lacks its question or samples, or a field is not of its kind.
-        ModelError: the file cannot be read, or a line is not JSON.
+        BenchError: a line is not as expected, or a question was recorded twice by one source.
+        ModelError: the file cannot be read, or a line is not a JSON object.
     """
-    for number, row in recorded_rows(Path(path)):
+
+    def __init__(self, path: Path | str, by: Sequence[str] = ()) -> None:
+        self.path, self.by = Path(path), tuple(by)
+        self.sources: dict[tuple[str, str, str], Source] = {}
+        self._numbers, self._starts, self._questions = array("q"), array("q"), array("q")
+        self._known: dict[bytes, int] = {}
+        self._alone = bytearray()
+        self._rows = Rows(self.path)
         try:
-            yield _line(row)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            for row in self._rows:
+                self._look_at(row)
+        except BaseException:
+            self._rows.__exit__(None, None, None)
+            raise
+
+    def __enter__(self) -> PoolFile:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._rows.__exit__(kind, error, trace)
+
+    def __iter__(self) -> Iterator[PoolLine]:
+        """Every question with its attempts."""
+        if not self._questions:
+            return
+        questions = np.frombuffer(self._questions, np.int64)
+        order = np.argsort(questions, kind="stable")
+        bounds = np.flatnonzero(np.diff(questions[order], prepend=-1)).tolist()
+        for first, end in zip(bounds, [*bounds[1:], len(order)], strict=True):
+            yield self._merged(order[first:end].tolist())
+
+    def _look_at(self, row: Row) -> None:
+        for line, alone in self._lines(row):
+            source = self.sources.setdefault(line.source, Source())
+            key = _key(line)
+            question = self._known.setdefault(key, len(self._known))
+            if question == len(self._alone):
+                self._alone.append(alone)
+                source.questions += 1
+            elif not (alone and self._alone[question]):
+                raise self._twice(row, line, question)
+            source.see(line)
+            self._numbers.append(row.number)
+            self._starts.append(row.at)
+            self._questions.append(question)
+
+    def _lines(self, row: Row) -> Iterator[tuple[PoolLine, bool]]:
+        try:
+            shape = shaped(row.fields)
+            for line in lines_of(shape, self.by):
+                yield line, shape.alone
+        except Misread as error:
+            raise BenchError(f"line {row.number} of the pool `{self.path}`: {error}") from None
+
+    def _merged(self, places: Sequence[int]) -> PoolLine:
+        lines, content = [], hashlib.blake2b(digest_size=16)
+        for place in places:
+            row = self._rows.look_up(self._numbers[place], self._starts[place])
+            content.update(row.line)
+            lines += [line for line, _ in self._lines(row) if self._known[_key(line)] == self._questions[place]]
+        first = lines[0]
+        if other := next((line for line in lines if line.reference != first.reference), None):
             raise BenchError(
-                f"line {number} of the pool `{path}` is not as expected ({error!r}): compare it with `docs/engines.md`"
-            ) from None
+                f"the attempts at question `{first.question_id or first.question}` have different references in "
+                f"`{self.path}` ({first.gold} and {other.gold}): give different questions a `question_id` of their own"
+            )
+        samples = first.samples if len(lines) == 1 else tuple(s for line in lines for s in line.samples)
+        return replace(first, samples=samples, content=content.hexdigest())
+
+    def _twice(self, row: Row, line: PoolLine, question: int) -> BenchError:
+        place = self._questions.index(question)
+        before = self._rows.look_up(self._numbers[place], self._starts[place])
+        apart = [
+            f"`--by {name}`"
+            for name, value in row.fields.items()
+            if isinstance(value, str | int | float) and name in before.fields and before.fields[name] != value
+        ]
+        advice = (
+            f"tell the lines apart by `run` or by {' or '.join(apart)}" if apart else "tell the lines apart by `run`"
+        )
+        name = line.question_id or line.question
+        return BenchError(
+            f"question `{name}` was recorded twice by one source, on lines {before.number} and {row.number} of the "
+            f"pool `{self.path}`: put all its samples on one line, or {advice}"
+        )
 
 
-def by_source(lines: Iterator[PoolLine]) -> dict[tuple[str, str, str], list[PoolLine]]:
-    """The lines of each source (model, method, run), in the order in which they were first seen.
+def read_pool(path: Path | str, by: Sequence[str] = ()) -> Iterator[PoolLine]:
+    """The questions of a file with their attempts; its formats are in `docs/guides/bench.md`.
 
     Raises:
-        BenchError: a source has two lines for one question.
+        BenchError: a line is not as expected, or a question was recorded twice by one source.
+        ModelError: the file cannot be read, or a line is not a JSON object.
     """
-    found: dict[tuple[str, str, str], dict[tuple[str, str], PoolLine]] = {}
+    with PoolFile(path, by) as file:
+        yield from file
+
+
+def by_source(lines: Iterable[PoolLine]) -> dict[tuple[str, str, str], list[PoolLine]]:
+    """The lines of each source (model, method, run), in the order in which they were first seen."""
+    found: dict[tuple[str, str, str], list[PoolLine]] = {}
     for line in lines:
-        known = found.setdefault(line.source, {})
-        if (line.question_id, line.question) in known:
-            raise BenchError(
-                f"question `{line.question_id or line.question}` was recorded twice by one source: put all its samples "
-                "on one line, or tell the lines apart by `run`"
-            )
-        known[line.question_id, line.question] = line
-    return {source: [*known.values()] for source, known in found.items()}
+        found.setdefault(line.source, []).append(line)
+    return found
 
 
-def _line(row: Mapping[str, object]) -> PoolLine:
-    rest = _released(row) if "gold_answer" in row else dict(row)
-    samples: list[dict[str, object]] = rest.pop("samples")  # type: ignore[assignment]
-    prompt, gold = rest.pop("prompt", None), rest.pop("gold", None)
-    asked = rest.pop("question", None) or prompt
-    if not asked:
-        raise KeyError("question")
-    return PoolLine(
-        question_id=str(rest.pop("question_id", "")),
-        question=str(asked),
-        gold=() if gold is None else tuple(map(str, gold if isinstance(gold, list) else [gold])),
-        model=str(rest.pop("model", "")),
-        method=str(rest.pop("method", "")),
-        run=str(rest.pop("run", "")),
-        samples=tuple(map(_sample, samples)),
-        rest=rest,
-    )
-
-
-def _released(row: Mapping[str, object]) -> dict[str, object]:
-    """A line of the Best-of-infinity release (Komiyama et al. 2025): answers with their tokens, and no question."""
-    pairs: list[tuple[object, int]] = row.get("all_answers", ())  # type: ignore[assignment]
-    alone: list[object] = row.get("answers", ())  # type: ignore[assignment]
-    samples = [{"answer": a, "n_tokens": t} for a, t in pairs] or [{"answer": a} for a in alone]
-    name = f"problem {row['problem_num']}"
-    return {"question_id": name, "question": name, "gold": row["gold_answer"], "samples": samples}
-
-
-def _sample(row: Mapping[str, object]) -> PoolSample:
-    rest = dict(row)
-    text, correct, tokens = recorded_text(row), rest.pop("correct", None), rest.pop("n_tokens", None)
-    if not isinstance(correct, bool | None):
-        raise TypeError(f"the verdict {correct!r} is neither true nor false")
-    rest.pop("text", None)
-    return PoolSample(
-        text=text,
-        answer=_answer(rest.pop("answer", None)),
-        correct=correct,
-        tokens=None if tokens is None else int(str(tokens)),
-        reward=_number(rest.pop("reward", None)),
-        step_scores=_numbers(rest.pop("step_scores", None)),
-        mean_logprob=_number(rest.pop("mean_logprob", None)),
-        token_logprobs=_numbers(rest.pop("token_logprobs", None)),
-        token_self_certainty=_numbers(rest.pop("token_self_certainty", None)),
-        completion=recorded_sample(row),
-        rest=rest,
-    )
-
-
-def _answer(given: object) -> str | None:
-    said = "" if given is None else str(given).strip()
-    return None if said in NO_ANSWER else said
-
-
-def _number(given: object) -> float | None:
-    return None if given is None else float(str(given))
-
-
-def _numbers(given: object) -> tuple[float, ...]:
-    return tuple(float(v) for v in given or ())  # type: ignore[attr-defined]
+def _key(line: PoolLine) -> bytes:
+    said = repr((line.source, line.question_id, line.question)).encode()
+    return hashlib.blake2b(said, digest_size=16).digest()

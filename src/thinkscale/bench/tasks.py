@@ -10,13 +10,14 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 
-from thinkscale.answers import canonical, extract, same
+from thinkscale.bench.fields import Misread, text
+from thinkscale.bench.grading import Grader
+from thinkscale.bench.options import lettered, options_of, with_options
+from thinkscale.bench.references import Reference, kind_told, reference_of
 from thinkscale.errors import BenchError
 from thinkscale.registry import nearest
-from thinkscale.selection.readings import fraction_of
 from thinkscale.types import AnswerKind, Message, Problem
 
 MATH = "\nThink step by step, then end with `The answer is <answer>.`"
@@ -54,23 +55,15 @@ TASKS: Mapping[str, Task] = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Item:
+class Item(Reference):
     """One problem, and what counts as right."""
 
     id: str
     problem: Problem
-    gold: tuple[str, ...]
-    """Reference answers; several stand for one answer of several parts."""
-    tolerance: float | None = None
-    """How far a number may be off."""
 
     async def right(self, answer: str | None) -> bool:
         """Whether an answer means the same as the reference."""
-        if answer is None or not self.gold:
-            return False
-        if self.tolerance is not None and (gap := _gap(self.gold[0], answer)) is not None:
-            return gap <= self.tolerance
-        return await same(", ".join(self.gold), answer, self.problem.answer_kind)
+        return await Grader(self.problem, self).right(answer)
 
 
 def data_folder() -> Path:
@@ -81,8 +74,9 @@ def data_folder() -> Path:
 def load(task: str, limit: int | None = None) -> list[Item]:
     """The first problems of a task, or of a file of JSON lines with `question` and `gold`.
 
-    A line may also have `question_id`, `unit`, `error` (how far a number may be off) and `messages`: earlier turns of a
-    chat, such as worked examples, after which the question is asked as it stands, without an instruction.
+    A line may also have `question_id`, `options`, `answer_kind`, `unit`, `tolerance` (how far a number may be off) and
+    `messages`: earlier turns of a chat, such as worked examples, after which the question is asked as it stands,
+    without an instruction.
 
     Raises:
         BenchError: neither a task nor a file is called so, or the data are absent.
@@ -97,7 +91,8 @@ def load(task: str, limit: int | None = None) -> list[Item]:
     if task == "toy" and rows:
         earlier = _shots(str(rows[0]["prompt"]))
         rows = [{**row, "messages": earlier} for row in rows]
-    return [_item(row, number, known or Task(file=task, kind=AnswerKind.auto)) for number, row in enumerate(rows)]
+    told = known or Task(file=task, kind=AnswerKind.auto)
+    return [_checked(row, number, told, path) for number, row in enumerate(rows)]
 
 
 def _rows(path: Path, limit: int | None) -> Iterator[Mapping[str, object]]:
@@ -110,27 +105,30 @@ def _rows(path: Path, limit: int | None) -> Iterator[Mapping[str, object]]:
                 row = json.loads(line)
             except ValueError as error:
                 raise BenchError(f"line {number} of `{path}` is no JSON ({error}): give one object per line") from None
-            if not isinstance(row, dict) or "question" not in row or "gold" not in row:
+            if not isinstance(row, dict) or "question" not in row or not ("gold" in row or "golds" in row):
                 raise BenchError(f"line {number} of `{path}` has no `question` and `gold`: this task cannot be graded")
             yield row
 
 
+def _checked(row: Mapping[str, object], number: int, task: Task, path: Path) -> Item:
+    try:
+        return _item(row, number, task)
+    except Misread as error:
+        raise BenchError(f"problem {number + 1} of `{path}`: {error}") from None
+
+
 def _item(row: Mapping[str, object], number: int, task: Task) -> Item:
-    question, unit, earlier = str(row["question"]), row.get("unit"), row.get("messages")
-    told = f"{question}\nGive the answer in {unit}." if unit else question
+    unit, earlier, listed = row.get("unit"), row.get("messages"), options_of(row)
+    question = with_options(text(row["question"], "question"), listed)
+    kind = kind_told(row) or (AnswerKind.choice if listed else task.kind)
+    instruction = CHOICE if task.instruction and kind is AnswerKind.choice else task.instruction
+    full = f"{question}\nGive the answer in {unit}." if unit else question
     # Worked examples say how an answer looks.
-    asked = Message("user", told if earlier else told + task.instruction)
-    error = row.get("error")
-    return Item(
-        id=str(row.get("question_id", number)),
-        problem=Problem(
-            id=str(row.get("question_id", number)),
-            messages=(*_turns(earlier, number), asked),
-            answer_kind=task.kind,
-        ),
-        gold=_golds(row["gold"]),
-        tolerance=float(str(error)) if error else None,
-    )
+    asked = Message("user", full if earlier else full + instruction)
+    name = text(row.get("question_id", number), "question_id")
+    problem = Problem(id=name, messages=(*_turns(earlier, number), asked), answer_kind=kind)
+    told = lettered(reference_of(row), listed, kind)
+    return Item(id=name, problem=problem, gold=told.gold, any=told.any, tolerance=told.tolerance, unit=told.unit)
 
 
 def _turns(earlier: object, number: int) -> list[Message]:
@@ -152,18 +150,3 @@ def _shots(prompt: str) -> list[dict[str, str]]:
         for shot in shots
         for role, text in zip(("user", "assistant"), shot, strict=True)
     ]
-
-
-def _golds(gold: object) -> tuple[str, ...]:
-    return tuple(map(str, gold)) if isinstance(gold, list) else (str(gold),)
-
-
-def _gap(gold: str, answer: str) -> Fraction | None:
-    """The distance of two numbers; `None` where one is none."""
-    numbers = [_number(text) for text in (gold, answer)]
-    return None if None in numbers else abs(numbers[0] - numbers[1])  # type: ignore[operator]
-
-
-def _number(text: str) -> Fraction | None:
-    found = extract(text, AnswerKind.math)
-    return fraction_of(found.key if found else canonical(text))

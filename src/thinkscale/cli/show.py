@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from dataclasses import asdict, replace
 from typing import Annotated
@@ -11,12 +12,14 @@ from rich.console import Console
 from rich.text import Text
 from rich.tree import Tree
 
+from thinkscale.answers import canonical, kind_of
+from thinkscale.answers.partition import AnswerClass, partition
 from thinkscale.cli.report import clipped
 from thinkscale.errors import StoreError
 from thinkscale.identity import RULES
 from thinkscale.settings import load
 from thinkscale.store import RunRow, Store
-from thinkscale.types import Finish, Origin, Path, Problem, Trace
+from thinkscale.types import AnswerKind, Finish, Origin, Path, Problem, Trace
 
 STYLES = {Finish.error: "red", Finish.aborted: "yellow", Finish.budget: "yellow", Finish.length: "yellow"}
 
@@ -37,10 +40,15 @@ def command(
         traces = opened.traces(found.id)
     finally:
         opened.close()
+    classes = asyncio.run(_classes(found, traces))
     if as_json:
-        print(json.dumps({**asdict(found), "traces": [asdict(t) for t in traces]}, ensure_ascii=False, default=str))
+        shown = {"traces": [asdict(t) for t in traces], "classes": [asdict(c) for c in classes]}
+        print(json.dumps({**asdict(found), **shown}, ensure_ascii=False, default=str))
     else:
-        Console(soft_wrap=full).print(_tree(found, traces, full=full))
+        console = Console(soft_wrap=full)
+        console.print(_tree(found, traces, full=full))
+        for each in classes:
+            console.print(_evidence(each))
 
 
 def _the_run(store: Store, name: str) -> RunRow:
@@ -71,6 +79,21 @@ def _tree(run: RunRow, traces: list[Trace], *, full: bool) -> Tree:
         if trace.path not in above or trace.prompt == run.problem.messages:
             branches[trace.path], above[trace.path] = added, trace
     return root
+
+
+async def _classes(run: RunRow, traces: list[Trace]) -> tuple[AnswerClass, ...]:
+    """The classes of the answers as they were written, those that unite several spellings only."""
+    kind = run.problem.answer_kind
+    kind = kind_of(run.problem.question) if kind is AnswerKind.auto else kind
+    keys = [canonical(trace.answer.text, kind) for trace in traces if trace.answer]
+    return tuple(each for each in (await partition(keys, kind)).classes if len(each.members) > 1)
+
+
+def _evidence(found: AnswerClass) -> Text:
+    line = Text(f"one answer, {clipped(found.label, 40)}:", style="green")
+    for member in found.members[1:]:
+        line.append(f"  {clipped(member.key, 40)} ({member.how})", style="dim")
+    return line
 
 
 def _branch(trace: Trace, run: RunRow, above: Trace | None, *, full: bool) -> Text:

@@ -15,6 +15,7 @@ from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path as File
 
+from thinkscale.engines.dialects.parts import legacy_logprobs
 from thinkscale.engines.protocol import UNMADE, Abort, Capabilities, Capability, Chunk, Completion, Request
 from thinkscale.errors import EngineError, ModelError
 from thinkscale.identity import digest, prompt_name
@@ -325,22 +326,38 @@ def recorded_text(row: Mapping[str, object]) -> str | None:
 
 
 def _logprobs(row: Mapping[str, object], vocab: int) -> Logprobs | None:
+    if not row.get("token_logprobs") and not row.get("logprobs"):
+        return None
     names = ("token_logprobs", "token_self_certainty", "token_entropy")
     chosen, certainty, entropy = (_numbers(row.get(name)) for name in names)
-    if not chosen:
+    likeliest: list[object] = row.get("top_logprobs") or []  # type: ignore[assignment]
+    alone = {"token_logprobs": [*chosen], "top_logprobs": [*map(_likely, likeliest)]}
+    told = legacy_logprobs(row.get("logprobs") or alone)
+    if told is None:
         return None
-    for found, what in ((certainty, "self-certainties"), (entropy, "entropies")):
+    chosen = told.chosen
+    for found, what in ((certainty, "self-certainties"), (entropy, "entropies"), (told.top, "lists of likely tokens")):
         if len(found) not in (0, len(chosen)):
             raise ValueError(f"{len(found)} {what} for {len(chosen)} log-probabilities")
     # Self-certainty is logsumexp(z) − mean(z) − log V, and logits are free up to a constant: mean(z) = 0 is a choice.
-    return Logprobs(
+    return replace(
+        told,
         space=LogprobSpace.raw,
-        chosen=chosen,
         logsumexp=tuple(c + math.log(vocab) for c in certainty),
         mean_logit=(0.0,) * len(certainty),
         vocab=vocab if certainty else 0,
         entropy=entropy,
     )
+
+
+def _likely(entry: object) -> Mapping[str, object]:
+    """The likeliest tokens at a position, which may be given by name, as pairs or as chat completions write them."""
+    if isinstance(entry, dict):
+        return entry
+    if not isinstance(entry, list):
+        raise ValueError(f"the likeliest tokens of a position are {entry!r}")
+    pairs = [(e["token"], e["logprob"]) if isinstance(e, dict) else (e[0], e[1]) for e in entry]
+    return {f"token_id:{token}" if isinstance(token, int) else str(token): logprob for token, logprob in pairs}
 
 
 def _numbers(values: object) -> tuple[float, ...]:

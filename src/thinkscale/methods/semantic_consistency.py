@@ -8,17 +8,20 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import ClassVar
 
-from thinkscale.answers import extract
+from thinkscale.answers import canonical
+from thinkscale.answers.abstentions import is_abstention
+from thinkscale.answers.extract import marked
+from thinkscale.answers.reading import read
 from thinkscale.budget import Cost
 from thinkscale.contracts import rank
-from thinkscale.engines.protocol import Capability
+from thinkscale.engines.protocol import Capability, ThinkFormat
 from thinkscale.errors import SpecError
 from thinkscale.prompts import ask
 from thinkscale.registry import at_least, spec
 from thinkscale.selection import Selector
 from thinkscale.selection.majority import Majority
 from thinkscale.session import Method, Session, attempt_ceiling
-from thinkscale.types import AnswerKind, Finish, Outcome, Problem, Trace
+from thinkscale.types import Answer, AnswerKind, Finish, Outcome, Problem, Trace
 
 Embed = Callable[[Sequence[str]], Sequence[Sequence[float]]]
 """Texts to vectors of one length."""
@@ -61,7 +64,7 @@ class SemanticConsistency:
     async def solve(self, problem: Problem, llm: Session) -> Outcome:
         """Sample, group by meaning, vote."""
         drawn = await llm.sample(problem, self.n, by=self.by, temperature=self.temperature)
-        traces = [_worded(t, llm.kind) for t in drawn]
+        traces = [_worded(t, llm.kind, llm.think) for t in drawn]
         words: dict[str, str] = {}
         for answer in (t.answer for t in traces if t.answer):
             words.setdefault(answer.key, answer.text)
@@ -107,8 +110,11 @@ def _agrees(reply: Trace, judge: Session) -> bool:
     return bool(said) and said[-1].lower() == "yes" and reply.finish not in (Finish.error, Finish.aborted)
 
 
-def _worded(trace: Trace, kind: AnswerKind) -> Trace:
-    """The trace with all that it says as its answer, where it says no more definite one."""
-    if trace.answer or kind not in (AnswerKind.auto, AnswerKind.text) or trace.finish is not Finish.eos:
+def _worded(trace: Trace, kind: AnswerKind, think: ThinkFormat) -> Trace:
+    """The trace with all that it says as its answer, where it points out no answer and gives no value."""
+    said = think.split(trace.text)[1].strip()
+    definite = trace.answer is not None and (marked(said) or read(trace.answer.key).kind is not AnswerKind.text)
+    if definite or kind not in (AnswerKind.auto, AnswerKind.text) or trace.finish is not Finish.eos:
         return trace
-    return replace(trace, answer=extract(trace.text, AnswerKind.text))
+    whole = None if not said or is_abstention(said) else Answer(said, canonical(said, AnswerKind.text))
+    return replace(trace, answer=whole)
