@@ -142,6 +142,14 @@ x>5 ~ (5,\infty)
 2x-6>0 ~ x>3
 x<1 or x>2 ~ (-\infty,1)\cup(2,\infty)
 x<1 or x>2 ≠ 1<x<2
+|x|>2 ~ (-\infty,-2)\cup(2,\infty)
+\{x \mid x > 3\} ~ x>3
+\mathbb{R} ~ (-\infty,\infty)
+\langle 1,2\rangle ~ (1,2)
+{7 \choose 2} ~ 21
+\frac{\sqrt{6}-\sqrt{2}}{4} ~ \sin 15^\circ
+52_8 ≠ 42
+52_8 ~ 52_{8}
 \begin{pmatrix}1&2\\3&4\end{pmatrix} ≠ 4
 \begin{pmatrix}1\\2\end{pmatrix} ~ \begin{bmatrix} 1 \\ 2 \end{bmatrix}
 \begin{pmatrix}1\\2\end{pmatrix} ≠ \begin{pmatrix}2\\1\end{pmatrix}
@@ -238,6 +246,8 @@ $5 ~ 5 dollars
 50\% ~ \frac12
 12.5% ~ 1/8
 90° ~ 90 degrees
+\frac{\pi}{6} ~ 30^\circ
+25^\circ\text{C} ~ 25 degrees Celsius
 10 cm ~ 10
 10 cm ≠ 11
 2 hours ~ 120 min

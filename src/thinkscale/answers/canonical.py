@@ -77,6 +77,7 @@ _THE = re.compile(r"(?<=\S)\s+the(?=\s)")
 _SOFT = re.compile(r"(?<=\w)[,;](?=\s)|\*\*|(?<![\w`])`|`(?![\w`])")
 _OUTER = " \t\r\n\"'“”‘’«»„`*。，、！？；：.,;:!?…·"
 _QUOTES = str.maketrans({"“": '"', "”": '"', "„": '"', "’": "'", "‘": "'", "–": "-", "—": "-", "−": "-"})
+_BUILT = re.compile(r"\{\s*[A-Za-z]\s*(?:\\mid(?![A-Za-z])|\||:)\s*([^{}]*)\}")
 _PART = re.compile(r"([0-9]{1,30}(?:\.[0-9]{1,30})?) ?([^\W\d_]{1,20})(?:,? (?:and|und|et|y|и) |,? |$)")
 _AFFIX = re.compile(r"(?P<before>[-+]?\s*[$€£¥₽₹₩]\s*[-+]?|(?:USD|EUR|GBP|US\s?\$|Rs\.?)\s+)")
 _CHOICES = re.compile(r"\s*\(?[A-J]\)?(?:\s*(?:,|;|&|and|,\s*and)\s*\(?[A-J]\)?)+[\s.]*")
@@ -223,6 +224,9 @@ def _single_key(text: str) -> str:
         if len(bare) > 1 or is_number(key) or not _LETTERS.search(_COMMANDS.sub("", key)):
             return key
         return f"{bare}={key}"
+    if m := _BUILT.fullmatch(text):
+        # The set of the x for which something holds is named by what holds.
+        return _math_key(m[1])
     return _bracketed_key(text) if _is_closed(text) else squeeze(text)
 
 

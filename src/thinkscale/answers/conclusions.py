@@ -20,6 +20,7 @@ from thinkscale.types import AnswerKind
 _WINDOW = 900
 """Characters at the end of a text in which a conclusion is looked for."""
 _SHORT = 80
+_ONE_SENTENCE = 60
 _SENTENCES, _NEIGHBOURS = 24, 4
 _BREAK = re.compile(r"(?<=[.!?])(?:[\"'”*)$]|\\\)|\\\])*\s+(?=[^\sa-z])|\n\s*|(?<=[。！？।])")
 _CONCLUDES = compiled("", "conclude")
@@ -76,7 +77,7 @@ def concluded(body: str, kind: AnswerKind, question: str, *, pointed: bool = Fal
     if polarity and (kind is AnswerKind.yes_no or (kind in _OPEN and not _ASKS_MORE.search(question))):
         return polarity
     if kind is AnswerKind.text:
-        return None if pointed else statement(body, question) or _all(body)
+        return None if pointed else _stated_name(body, question) or _all(body)
     if kind in _OPEN and not pointed and _ASKS_NAME.search(question):
         named = statement(body, question)
         if named is not None and not _DIGIT.search(named.text):
@@ -218,8 +219,16 @@ def _anywhere(body: str) -> Claim | None:
     return Claim(found[-1].text, found[-1].start, found[-1].end, Evidence.value, found[-1].kind) if found else None
 
 
+def _stated_name(body: str, question: str) -> Claim | None:
+    # Without a question nobody knows which part of a text was asked for: only a name behind "is" is then one.
+    if question:
+        return statement(body, question)
+    named = statement(body, "") if len(body.strip()) <= _ONE_SENTENCE else None
+    return named if named and not (named.text.isascii() and named.text[:1].islower()) else None
+
+
 def _free(body: str, question: str) -> Claim | None:
     text = body.strip()
     if len(text) > 2 * _SHORT:
         return statement(body, question) if question else None
-    return statement(body, question) or (_all(body) if len(text) <= _SHORT else None)
+    return _stated_name(body, question) or (_all(body) if len(text) <= _SHORT else None)

@@ -50,6 +50,8 @@ _SPACING = re.compile(
 )
 _SYMBOLS = re.compile(r"(?<!\\)\\[&#_]|\\\(|\\\)|(?<!\\)\\\[|(?<!\\)\\\]")
 _CIRCLE = re.compile(r"\^\s*\{?\s*\\circ(?![A-Za-z])\s*\}?|\\(?:degrees?|circ)(?![A-Za-z])")
+_CHOOSE = re.compile(r"\{([^{}]*)\\choose(?![A-Za-z])([^{}]*)\}")
+_DEGREE_OF = re.compile(r"°\s*([CFK])(?![A-Za-z])")
 _PRIME = re.compile(r"\^\s*\{?\s*\\prime(?![A-Za-z])\s*\}?")
 _ESCAPED = re.compile(r"(?<!\\)\\([$%])")
 _MONEY = re.compile(r"\$(?=\s?-?[0-9.,]+(?:\s*[A-Za-z]+)?\.?\s*$)")
@@ -77,6 +79,7 @@ def tidy(text: str) -> str:
     text = _GROUPED.sub("", text)
     if "\\" in text:
         text = _commands(text)
+    text = _DEGREE_OF.sub(r"°\1", text) if "°" in text else text
     text = _PRIME.sub("'", text) if "prime" in text else text
     text = _dollars(_CIRCLE.sub("°", _SYMBOLS.sub("", text)))
     if "sqrt" in text:
@@ -127,6 +130,8 @@ def _commands(text: str) -> str:
     text = _INEQUALITY.sub(lambda m: "\\" + m[1][:2], text)
     if "frac" in text:
         text = _SHORT_FRACTION.sub(_braced_fraction, _FRACTION.sub(r"\\frac", text))
+    text = _CHOOSE.sub(r"\\binom{\1}{\2}", text) if "choose" in text else text
+    text = text.replace(r"\langle", "(").replace(r"\rangle", ")")
     return text.replace(r"\lbrace", r"\{").replace(r"\rbrace", r"\}").replace(r"\{", "{").replace(r"\}", "}")
 
 

@@ -14,7 +14,7 @@ What is read is a function of the key and of the kind of its vote alone.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from enum import StrEnum
 from fractions import Fraction
@@ -37,6 +37,7 @@ _QUANTITY = re.compile(r"(-?[0-9][0-9/.]*) (\S.*)")
 _BASE = re.compile(r"([0-9]{1,60})_\{?([2-9]|1[0-6])\}?")
 _UNIT_BEHIND = re.compile(r"(.+(?:[0-9})\]]|\\pi))\s*((?:[^\W\d_]{2,}|°)[^\s{}()]*)")
 _FLAT = (AnswerKind.choice, AnswerKind.text, AnswerKind.json, AnswerKind.tool_calls, AnswerKind.code)
+_HALF_TURN = Fraction(180)
 _NOTHING: frozenset[str] = frozenset()
 
 
@@ -113,7 +114,8 @@ def _plain(key: str) -> Reading | None:
     m = _QUANTITY.fullmatch(key)
     if m and is_number(m[1]) and (unit := units.unit(m[2])) is not None:
         bare = Fraction(m[1])
-        return _quantity(rational_form(bare * unit.factor), rational_form(bare), unit)
+        found = _quantity(rational_form(bare * unit.factor), rational_form(bare), unit)
+        return found if unit.dimension != "angle" else _angle(found, bare * unit.factor)
     return None
 
 
@@ -132,6 +134,14 @@ def _number(value: Fraction, places: int | None) -> Reading:
 def _quantity(scaled: str, bare: str, unit: units.Unit) -> Reading:
     offers = frozenset({f"bare:{bare}"})
     return Reading(AnswerKind.quantity, f"{unit.dimension}|{scaled}", offers=offers)
+
+
+def _angle(found: Reading, degrees: Fraction) -> Reading:
+    # Without its sign an angle may also be meant in radians.
+    turned = Node(
+        "/", (Node("*", (Node("name", name="\\pi"), Node("number", value=degrees))), Node("number", value=_HALF_TURN))
+    )
+    return replace(found, offers=found.offers | {f"bare:{form(turned)[1]}"})
 
 
 def _decimal(found: str) -> Decimal | None:
@@ -171,6 +181,8 @@ def _formal(key: str) -> Reading:
         return _matrix(*rows)
     if s.is_closed(key) and (len(s.split(key[1:-1], ",")) != 1 or key[0] + key[-1] not in ("()", "{}")):
         return _bracketed(key)
+    if key in (r"\mathbb{R}", r"\R"):
+        return Reading(AnswerKind.list, "(number:-inf; number:inf)")
     if key in (r"\emptyset", r"\varnothing", "∅"):
         return Reading(AnswerKind.list, "{}")
     if (sign := s.infinite(key)) is not None:
@@ -178,7 +190,7 @@ def _formal(key: str) -> Reading:
     if (parts := s.split(key, ":")) and len(parts) == 2:
         found = _value(Node("/", (parse(parts[0]), parse(parts[1]))))
         return Reading(AnswerKind.list, f"ratio {found.form}", found.standing)
-    if (m := _UNIT_BEHIND.fullmatch(key)) and (unit := units.unit(m[2])) is not None and is_number(m[1]) is False:
+    if (m := _UNIT_BEHIND.fullmatch(key)) and (unit := units.unit(m[2])) is not None and not s.is_argument(m[1]):
         return _scaled(parse(m[1]), unit)
     return _formula(key)
 
@@ -325,6 +337,11 @@ def _around(sides: list[str], signs: list[str]) -> Reading | None:
     if not all(sign in ("<", "<=") for sign in signs) or at == 0 or len(sides) > at + 2:
         return _within(sides, signs) if at == 0 and len(sides) == 2 and s.is_distance(sides[0]) else None
     low = parse(sides[0])
+    if at == 1 and len(sides) == 2 and form(low)[0]:
+        left, right = ("]", "[") if len(signs[0]) > 1 else (")", "(")
+        minus = _value(Node("neg", (low,))).name
+        beyond = (f"list:(number:-inf; {minus}{left}", f"list:{right}{_value(low).name}; number:inf)")
+        return _joined("∪", sorted(beyond))
     if at != 1 or len(sides) != 3 or not form(low)[0]:
         return None
     opened, closed = ("[" if len(signs[0]) > 1 else "("), ("]" if len(signs[1]) > 1 else ")")

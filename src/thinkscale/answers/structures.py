@@ -163,6 +163,11 @@ def is_variable(text: str) -> bool:
     return _VARIABLE.fullmatch(text) is not None
 
 
+def is_argument(text: str) -> bool:
+    r"""Whether a text ends within a function, as `\\sin 15`, whose degrees belong to the argument."""
+    return re.search(r"\\(?:sin|cos|tan|cot|sec|csc)(?![a-z])[^+\-=]*$", text) is not None
+
+
 def is_inequality(text: str) -> bool:
     """Whether a text has a sign of order: it bounds something."""
     return re.search(r"[<>]|\\(?:le|ge|lt|gt)(?![A-Za-z])", text) is not None

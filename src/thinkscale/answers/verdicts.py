@@ -28,7 +28,7 @@ from importlib import import_module
 
 _SOFT_SECONDS = 1
 """What math-verify is told; its alarm is set to what is left of the pair's time."""
-_PAIR_SECONDS = 0.45
+_PAIR_SECONDS = 0.4
 """Processor time of one pair in one direction."""
 _WARM = (r"$\sum_{k=0}^{n-1} a_k$", r"$\frac{x}{2}+\int_0^1 x dx = (1, \sqrt{2}]$")
 """Formulas of many kinds: the first of each kind is slow, and no answer is to pay for it."""
