@@ -17,12 +17,13 @@ from typing import ParamSpec, TypeVar
 
 from thinkscale import prompts
 from thinkscale.answers import kind_of
+from thinkscale.answers.algebra import Verdict
 from thinkscale.budget import CLOSING_TOKENS, Budget, Ledger
 from thinkscale.contracts import solve_by
 from thinkscale.engines.opening import engines_for
 from thinkscale.engines.protocol import Capability, Engine
 from thinkscale.errors import SettingsError
-from thinkscale.identity import digest, prompt_name, rules_name
+from thinkscale.identity import RULES, digest, prompt_name, rules_name
 from thinkscale.registry import components, digests_of, parse, parts_of, remembered
 from thinkscale.selection.majority import Majority
 from thinkscale.session import Event, Method, Place, Run, Session
@@ -134,6 +135,20 @@ ask = _synchronous(aask)
 
 
 @dataclass(frozen=True, slots=True)
+class _Verdicts:
+    """What algebra said of two answers, kept in the store."""
+
+    store: Store
+
+    def recall(self, first: str, second: str) -> Verdict | None:
+        known = self.store.verdicts_recall("algebra", RULES["classes"], [(first, second)])
+        return Verdict(known[first, second]) if known else None
+
+    def keep(self, first: str, second: str, verdict: Verdict) -> None:
+        self.store.verdicts_keep("algebra", RULES["classes"], {(first, second): verdict})
+
+
+@dataclass(frozen=True, slots=True)
 class _Journal:
     """The pages of one run in the store."""
 
@@ -166,8 +181,9 @@ async def solve(
     sampling = sampling or Sampling()
     if Capability.logprobs in needs.union(*role_needs.values()):
         sampling = replace(sampling, logprobs=max(sampling.logprobs or 0, top_logprobs_of(method)))
-    lettered = problem.answer_kind is AnswerKind.auto and kind_of(problem.question) is AnswerKind.choice
-    kind = AnswerKind.choice if lettered else problem.answer_kind
+    asked = kind_of(problem.question) if problem.answer_kind is AnswerKind.auto else problem.answer_kind
+    # `auto` takes words where mathematics has nothing to say; what the question says narrows that.
+    kind = AnswerKind.auto if asked is AnswerKind.math and problem.answer_kind is AnswerKind.auto else asked
     for each in {id(e): e for e in (engine, *run.roles.values())}.values():
         await each.open()
     run.account = ledger = Ledger(budget, closing=True)
@@ -177,6 +193,7 @@ async def solve(
     if store:
         page = _page(problem, method, engine, budget, run=run, sampling=sampling)
         run_id, run.memory, run.journal = page.id, store, _Journal(store, page.id)
+        run.verdicts = _Verdicts(store)
         await store.room()
         store.begin(page)
     try:
@@ -185,6 +202,7 @@ async def solve(
         if store:
             store.end(run_id, "interrupted")
         raise
+    _doubt(outcome, run, kind)
     outcome = replace(outcome, run=run_id, traces=_pool(outcome, run), **_bill(outcome, session))  # type: ignore[arg-type]
     if store:
         for place, trace in enumerate(outcome.traces):
@@ -327,6 +345,13 @@ def _page(problem: Problem, method: object, engine: Engine, budget: Budget, *, r
         budget=str(budget),
         problem=problem,
     )
+
+
+def _doubt(outcome: Outcome, run: Run, kind: AnswerKind) -> None:
+    """Warn where answers that could not be compared might change the winner."""
+    own = [t.answer.own or t.answer.key for t in outcome.traces if t.answer is not None]
+    if run.vote((), kind).partition(own).may_change({vote.key: vote.weight for vote in outcome.votes}):
+        run.warn("some answers could not be compared: were they the same, another answer might have won")
 
 
 def _pool(outcome: Outcome, run: Run) -> tuple[Trace, ...]:

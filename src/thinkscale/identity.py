@@ -14,7 +14,7 @@ from hashlib import blake2b
 from thinkscale.types import Message, Path, Sampling, Segment
 
 _SEED_MASK = 2**63 - 1
-RULES: Mapping[str, int] = {"seeds": 1, "keys": 1, "classes": 1}
+RULES: Mapping[str, int] = {"seeds": 2, "keys": 1, "classes": 2}
 """The rules that a run is made under, by version: how seeds follow from a run, how draws are named, how answers form
 classes. Who changes one raises its version: runs get other names then, and what was recorded before stays as it is.
 """

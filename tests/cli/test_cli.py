@@ -279,7 +279,7 @@ def test_extract_tells_answer_kind_evidence_and_place(cli, tmp_path):
     assert out.splitlines()[:4] == ["answer    42", "key       42", "kind      number", "evidence  marker"]
     assert "line 2, column 19" in out
     said = json.loads(cli("extract", "text.txt", "--json")[1])
-    assert (said["answer"], said["kind"], said["start"], said["end"]) == ({"text": "42", "key": "42"}, "number", 31, 33)
+    assert (said["answer"]["key"], said["kind"], said["start"], said["end"]) == ("42", "number", 31, 33)
 
 
 def test_extract_reads_standard_input_and_takes_a_question(cli, monkeypatch):

@@ -79,7 +79,8 @@ async def test_what_an_old_file_paid_for_is_not_paid_for_again(old):
     before = store.pool(VOTED)
     asked = Problem.of("2 + 2?"), SelfConsistency(n=4, stop=Fixed()), engine
     outcome = await solve(*asked, budget=Budget(), run=Run(seed=3), store=store)
-    assert outcome.run == VOTED
+    assert outcome.run != VOTED, "under new rules it is another run"
+    assert outcome.usage.calls == 4
     assert [trace.text for trace in outcome.traces] == [trace.text for trace in before]
     assert store.pool(VOTED) == before
     replayed = await solve(asked[0], asked[1], replay_of(store, run=VOTED), budget=Budget(), store=store)
@@ -188,7 +189,7 @@ def test_an_old_file_that_everybody_could_read_is_closed_to_others_once(old):
 
 
 async def test_runs_under_other_rules_are_other_runs(tmp_path, monkeypatch, capsys):
-    path = tmp_path / "runs.db"
+    path, now = tmp_path / "runs.db", dict(identity.RULES)
     store = Store(path)
 
     async def asked():
@@ -197,21 +198,23 @@ async def test_runs_under_other_rules_are_other_runs(tmp_path, monkeypatch, caps
 
     first = await asked()
     before = store.pool(first.run)
-    monkeypatch.setitem(identity.RULES, "classes", 2)
+    monkeypatch.setitem(identity.RULES, "classes", 9)
     second = await asked()
     assert second.run != first.run
     assert store.pool(first.run) == before
-    assert [run.rules for run in store.runs()] == [FIRST | {"classes": 2}, FIRST]
+    assert [run.rules for run in store.runs()] == [now | {"classes": 9}, now]
     store.close()
-    assert json.loads(read(path, "SELECT value FROM meta WHERE name = 'rules'")[0][0]) == FIRST | {"classes": 2}
+    assert json.loads(read(path, "SELECT value FROM meta WHERE name = 'rules'")[0][0]) == now | {"classes": 9}
 
 
 def test_show_says_of_a_run_that_it_was_made_under_other_rules(old, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["thinkscale", "show", "abc", "--store", str(old)])
+    monkeypatch.setattr(identity, "RULES", dict(FIRST))
+    monkeypatch.setattr("thinkscale.cli.show.RULES", FIRST)
     with contextlib.suppress(SystemExit):
         main()
     assert "under the rules" not in capsys.readouterr().out
-    monkeypatch.setitem(identity.RULES, "classes", 2)
+    monkeypatch.setattr("thinkscale.cli.show.RULES", FIRST | {"classes": 2})
     with contextlib.suppress(SystemExit):
         main()
     said = capsys.readouterr().out

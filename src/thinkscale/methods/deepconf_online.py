@@ -77,7 +77,7 @@ class DeepconfOnline:
         def scored(traces: Sequence[Trace]) -> list[Trace]:
             sure.update((t.path, self._lowest(t)) for t in traces if t.path not in sure)
             voice = {path: c if c >= threshold else -math.inf for path, c in sure.items()}
-            return [t.scored(Score(value=voice[t.path], kind=KIND)) for t in traces]
+            return [t.scored(Score(value=voice[t.path], kind=KIND)) for t in llm.agreed(traces)]
 
         def agreed(later: Sequence[Trace]) -> bool:
             weights = [v.weight for v in rank(self.select, scored([*first, *later])).votes]

@@ -21,7 +21,7 @@ from thinkscale.session.landing import Landing
 from thinkscale.session.place import Place
 from thinkscale.session.run import price_of
 from thinkscale.session.watch import Until, Watch
-from thinkscale.types import Answer, AnswerKind, Finish, Message, Origin, Sampling, Score, Segment, Trace
+from thinkscale.types import Answer, AnswerKind, Finish, Message, Origin, Problem, Sampling, Score, Segment, Trace
 
 Progress = Callable[[int, int], bool]
 
@@ -233,7 +233,7 @@ def extend_trace(calls: Calls, start: Trace, completion: Completion) -> Trace:
         finish=completion.finish,
         stop_string=completion.stop_string,
         error=completion.error,
-        answer=None if step else _answer(start.text, completion, calls.place.kind),
+        answer=None if step else _answer(start, completion, calls.place.kind),
         scores=_rewards(completion),
     )
 
@@ -243,12 +243,13 @@ def _rewards(completion: Completion) -> tuple[Score, ...]:
     return (Score(value=rewards[-1], kind="reward", steps=rewards),) if rewards else ()
 
 
-def _answer(before: str, completion: Completion, kind: AnswerKind) -> Answer | None:
+def _answer(start: Trace, completion: Completion, kind: AnswerKind) -> Answer | None:
     if completion.finish.lost:
         return None
     if completion.tool_calls:
         return called(completion.tool_calls)
-    return extract(before + completion.text, kind, truncated=not completion.finish.ended)
+    question = Problem(messages=start.prompt).question
+    return extract(start.text + completion.text, kind, question, truncated=not completion.finish.ended)
 
 
 def request(calls: Calls, index: int, sampling: Sampling, seeds: tuple[int, ...]) -> Request:

@@ -10,14 +10,15 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from thinkscale.answers import Classes
+from thinkscale.answers.algebra import Memory as Verdicts
+from thinkscale.answers.partition import Vote
 from thinkscale.budget import Ledger
 from thinkscale.engines.protocol import Engine, Price
 from thinkscale.errors import EngineError
 from thinkscale.identity import prompt_name, sampling_name, text_name
 from thinkscale.session.flight import Memory
 from thinkscale.session.landing import Landing, Slots
-from thinkscale.types import Finish, Message, Path, Problem, Sampling, Trace, Usage
+from thinkscale.types import AnswerKind, Finish, Message, Path, Problem, Sampling, Trace, Usage
 
 
 class Journal(Protocol):
@@ -66,7 +67,10 @@ class Run:
     """Whether an attempt that its cap cut is asked for its answer, where no other has one."""
     account: Ledger | None = None
     """The account of the run, once it has one: what was spent is there even if the run does not come to its end."""
-    classes: Classes = field(default_factory=Classes)
+    votes: dict[Path, Vote] = field(default_factory=dict)
+    """Which answers are the same, for every place in the tree of draws."""
+    verdicts: Verdicts | None = None
+    """Where what algebra said of two answers is kept; `None` forgets it with the vote."""
     warnings: dict[str, None] = field(default_factory=dict)
     failure: EngineError | None = None
     """What made a draw fail, the last time that one did: a trace has no more of it than the words."""
@@ -146,11 +150,11 @@ class Run:
             self._sampled = (sampling, sampling_name(sampling))
         return self._sampled[1]
 
-    def relabelled(self, trace: Trace) -> Trace:
-        """The trace with its answer under the label of its equivalence class."""
-        if trace.answer is None or (label := self.classes.label(trace.answer.key)) == trace.answer.key:
-            return trace
-        return replace(trace, answer=replace(trace.answer, key=label))
+    def vote(self, path: Path, kind: AnswerKind) -> Vote:
+        """The classes of the answers at one place of the tree, which are one vote."""
+        if path not in self.votes:
+            self.votes[path] = Vote(kind, memory=self.verdicts)
+        return self.votes[path]
 
     def number(self, role: str, start: Trace, n: int) -> int:
         """Number of the first of n new draws from a start: asking twice for the same thing gives other draws."""

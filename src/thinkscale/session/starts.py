@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from thinkscale.answers.partition import Vote
 from thinkscale.session.place import Place
 from thinkscale.types import Finish, Message, Problem, Sampling, Trace
 
@@ -60,13 +61,23 @@ def end_step(trace: Trace, mark: str | None) -> Trace:
 
 
 async def agree(place: Place, traces: list[Trace], new: Trace) -> None:
-    """Append a trace; every answer bears the label of its equivalence class."""
+    """Append a trace; every answer bears the label of its class, as far as the vote at this place knows by now."""
     traces.append(new)
     if new.answer is None:
         return
-    run = place.run
-    if run.classes.settled([new.answer], place.kind):
-        traces[-1] = run.relabelled(new)
+    vote = place.run.vote(place.path, place.kind)
+    before = vote.version
+    if not vote.settled([new.answer.own or new.answer.key]):
+        await vote.add(())
+    if vote.version == before:
+        traces[-1] = label(vote, new)
     else:
-        await run.classes.add([new.answer], place.kind)
-        traces[:] = [run.relabelled(t) for t in traces]
+        traces[:] = [label(vote, trace) for trace in traces]
+
+
+def label(vote: Vote, trace: Trace) -> Trace:
+    """A trace with its answer under the label of its class."""
+    answer = trace.answer
+    if answer is None or (key := vote.label(answer.own or answer.key)) == answer.key:
+        return trace
+    return replace(trace, answer=answer.labelled(key))

@@ -23,7 +23,7 @@ from thinkscale.session.effects import run_effect
 from thinkscale.session.nested import Nested, dearest, draw_through
 from thinkscale.session.place import Place
 from thinkscale.session.scoring import likelihoods_of, rewards_of
-from thinkscale.session.starts import agree, end_step, forks, problem_of, root, sampling_with
+from thinkscale.session.starts import agree, end_step, forks, label, problem_of, root, sampling_with
 from thinkscale.session.watch import Until
 from thinkscale.session.waves import Draws, Rule, Waves, draw_all
 from thinkscale.types import AnswerKind, Finish, Logprobs, Message, Outcome, Problem, Trace
@@ -175,9 +175,10 @@ class Session:
         arriving = self._through(problems, calls, [by] * len(starts)) if by else follow_calls(calls)
         async with aclosing(arriving) as arrived:
             found = {index: trace async for index, trace in arrived if trace is not None}
-        agreed: list[Trace] = []
-        for index, trace in sorted(found.items()):
-            await agree(place, agreed, replace(trace, parents=starts[index].parents))
+        drawn = [replace(trace, parents=starts[index].parents) for index, trace in sorted(found.items())]
+        agreed: list[Trace] = [] if final else drawn
+        for trace in drawn if final else ():
+            await agree(place, agreed, trace)
         by_index = dict(zip(sorted(found), agreed, strict=True))
         return [[by_index[i] for i in range(at, at + n) if i in by_index] for at in range(0, len(starts), n)]
 
@@ -247,6 +248,11 @@ class Session:
         probes = await self._continued(self._calls(starts, sampling, place=replace(self.place, final=False)))
         run.surplus.extend(fork.prune() for fork in probes if fork.finish is not Finish.budget)
         return probes
+
+    def agreed(self, traces: Sequence[Trace]) -> list[Trace]:
+        """The traces, every answer under the label that its class has by now: for pools of several draws of a place."""
+        vote = self.place.run.vote(self.place.path, self.kind)
+        return [label(vote, trace) for trace in traces]
 
     def seed(self, problem: Problem, purpose: str) -> int:
         """A seed for what a method itself leaves to chance; it follows from the run's seed, as that of a draw does."""

@@ -137,10 +137,18 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What an attempt says: the words it used, and the canonical key under which it votes."""
+    """What an attempt says: the words it used, and the key under which it votes."""
 
     text: str
     key: str
+    """The label of its class, once it is in a vote; its own key before."""
+    own: str = ""
+    """Its own key, where `key` is another one."""
+
+    def labelled(self, label: str) -> Answer:
+        """The same answer as a member of a class."""
+        own = self.own or self.key
+        return Answer(self.text, label, "" if label == own else own)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
