@@ -12,6 +12,7 @@ import difflib
 import importlib
 import re
 from collections.abc import Callable, Iterator, Sequence
+from enum import StrEnum
 from functools import lru_cache, wraps
 from importlib.metadata import entry_points
 from typing import TypeVar, dataclass_transform
@@ -42,6 +43,19 @@ def at_least(least: float, **fields: float | None) -> None:
     for name, value in fields.items():
         if value is not None and not value >= least:
             raise SpecError(f"`{name}={value}` must be at least {least:g}")
+
+
+def coerce(component: object, **kinds: type[StrEnum]) -> None:
+    """Turn the words in fields into members of their enums, in a `__post_init__`.
+
+    Raises:
+        SpecError: a word is not one of them.
+    """
+    for name, kind in kinds.items():
+        value = getattr(component, name)
+        if value not in list(kind):
+            raise SpecError(f"`{name}={value}` is not known{nearest(str(value), [*kind])}")
+        object.__setattr__(component, name, kind(value))
 
 
 def spec_of(component: object) -> str:

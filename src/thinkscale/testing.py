@@ -16,18 +16,18 @@ from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 
-from thinkscale.api import needs_of, role_needs_of, solve
+from thinkscale.api import solve
 from thinkscale.budget import Budget, Ledger
 from thinkscale.engines.protocol import Abort, Capability, Completion, Engine, Request, complete
 from thinkscale.engines.scripted import EVERYTHING, Cue, Line, Scripted
 from thinkscale.errors import CapabilityError, EngineError
 from thinkscale.methods.best_of_n import BestOfN
+from thinkscale.needs import needs_of
 from thinkscale.registry import names, parse
 from thinkscale.scorers import Scorer
 from thinkscale.selection import Selector
-from thinkscale.selection.majority import Majority
+from thinkscale.selection.majority import rule_of
 from thinkscale.session import Method, Place, Run, Session
-from thinkscale.session.nested import roles_of
 from thinkscale.store import Store
 from thinkscale.types import AnswerKind, Finish, Logprobs, Message, Origin, Outcome, Problem, Sampling, Stopped, Trace
 
@@ -68,7 +68,7 @@ async def _outcome(
     concurrency: int | None = None,
     store: Store | None = None,
 ) -> Outcome:
-    run = Run(seed=7, concurrency=concurrency, roles=dict.fromkeys(roles_of(method), engine))
+    run = Run(seed=7, concurrency=concurrency, roles=dict.fromkeys(needs_of(method).players, engine))
     return await solve(
         PROBLEM, method, engine, budget=budget or Budget(), run=run, sampling=Sampling(max_tokens=64), store=store
     )
@@ -109,7 +109,7 @@ async def _check_bill(method: Method, script: Callable[[Cue], Line]) -> None:
     most = method.ceiling(64)
     assert billed.calls <= most.calls, f"`ceiling` promises at most {most.calls} calls, {billed.calls} were made"
     assert billed.output_tokens <= most.tokens, f"`ceiling` promises at most {most.tokens} tokens"
-    again = getattr(method, "select", Majority())(outcome.traces)
+    again = rule_of(method)(outcome.traces)
     same = (again.best.answer if again.best else None) == (outcome.best.answer if outcome.best else None)
     assert same, "selecting again from the saved pool gives another answer"
 
@@ -139,7 +139,7 @@ async def _check_failures(method: Method) -> None:
 
 
 async def _check_capabilities(method: Method, script: Callable[[Cue], Line]) -> None:
-    for need in sorted(needs_of(method).union(*role_needs_of(method).values())):
+    for need in sorted(needs_of(method).everything()):
         engine = Scripted(script, can=EVERYTHING - {need})
         refusal = ""
         try:

@@ -18,6 +18,7 @@ from thinkscale.bench.resample import Graded, curves, random_orders, singular
 from thinkscale.bench.stats import Paired, paired_difference
 from thinkscale.bench.stopping import stops
 from thinkscale.errors import BenchError, ScorerError
+from thinkscale.needs import Capability, own_needs
 from thinkscale.selection import Selector
 from thinkscale.selection.ballots import numbered
 from thinkscale.selection.majority import Majority
@@ -120,9 +121,11 @@ def stop(
 
 def _blind(rule: StopRule, questions: Sequence[Question]) -> str:
     """On how many questions a rule finds nothing of what it reads, so that it takes all attempts; empty for none."""
-    if "logprobs" in getattr(rule, "needs", ()):
+    needs = own_needs(rule)
+    if Capability.logprobs in needs.can:
         what, reads = "log-probabilities", _has_logprobs
-    elif (kind := getattr(rule, "kind", None)) is not None:
+    elif needs.scores:
+        kind = min(needs.scores)
         what = f"a `{kind}` score" if kind else "a score"
         reads = partial(_has_score, kind)
     else:

@@ -7,14 +7,13 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from typing import ClassVar
 
 import numpy as np
 
 from thinkscale.budget import Cost
 from thinkscale.confidence import FloatArray, GrowingGroups, token_confidence, trace_confidence
-from thinkscale.engines.protocol import Capability
 from thinkscale.errors import ScorerError, SpecError
+from thinkscale.needs import Capability, Needs, Sign
 from thinkscale.registry import at_least, spec
 from thinkscale.scorers import sampled_logprobs
 from thinkscale.selection import Selector
@@ -48,8 +47,6 @@ class DeepconfOnline:
     top_p: float = 0.95
     select: Selector = WeightedVote(kind=KIND)
 
-    needs: ClassVar = frozenset({Capability.logprobs, Capability.top_logprobs})
-
     def __post_init__(self) -> None:
         at_least(1, n=self.n, warmup=self.warmup, window=self.window, top=self.top)
         for name, value, whole in (("keep", self.keep, 100), ("consensus", self.consensus, 1)):
@@ -57,9 +54,10 @@ class DeepconfOnline:
                 raise SpecError(f"`{name}={value}` must be above 0 and at most {whole}")
 
     @property
-    def top_logprobs(self) -> int:
-        """Likely tokens to be told at each position."""
-        return self.top
+    def needs(self) -> Needs:
+        """The likeliest tokens at each position."""
+        can = frozenset({Capability.logprobs, Capability.top_logprobs})
+        return Needs(can=can, top_logprobs=self.top, gives={KIND: Sign.not_negative}, effort={"n": 1})
 
     async def solve(self, problem: Problem, llm: Session) -> Outcome:
         """Warm up, set the threshold, draw on under it, vote."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from thinkscale.budget import Cost
 from thinkscale.clusters import Similarity, cluster
-from thinkscale.engines.protocol import Capability
+from thinkscale.needs import IN_A_QUESTION, IN_A_TURN, Capability, Needs, Sign
 from thinkscale.registry import at_least, spec
 from thinkscale.selection import Selector
 from thinkscale.selection.weighted_vote import WeightedVote
@@ -58,14 +58,16 @@ class Deepprune:
     """Asks for no answers but compares beginnings in its own way; it can be given in Python only."""
     select: Selector = WeightedVote(kind="cluster")
 
+    needs: ClassVar = Needs(
+        can=frozenset({Capability.prefill}),
+        gives={"cluster": Sign.not_negative},
+        loses=IN_A_TURN | IN_A_QUESTION,
+        effort={"n": 1},
+    )
+
     def __post_init__(self) -> None:
         least = {"probe_tokens": self.probe_tokens, "answer_tokens": self.answer_tokens, "compared": self.compared}
         at_least(1, n=self.n, per_cluster=self.per_cluster, max_clusters=self.max_clusters, **least)
-
-    @property
-    def needs(self) -> frozenset[Capability]:
-        """Going on with what was begun."""
-        return frozenset({Capability.prefill})
 
     async def solve(self, problem: Problem, llm: Session) -> Outcome:
         """Begin, look where it leads, prune, finish, vote."""

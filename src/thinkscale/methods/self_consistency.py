@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from thinkscale.budget import Cost
+from thinkscale.needs import Needs
 from thinkscale.registry import at_least, spec
 from thinkscale.selection import Selector
 from thinkscale.selection.majority import Majority
@@ -24,6 +27,8 @@ class SelfConsistency:
     select: Selector = Majority()
     by: Method | None = None
     """Draw each attempt through this method instead of by one call."""
+
+    needs: ClassVar = Needs(effort={"n": 1})
 
     def __post_init__(self) -> None:
         at_least(1, n=self.n)

@@ -10,8 +10,8 @@ from typing import ClassVar
 
 from thinkscale.answers import extract
 from thinkscale.budget import Cost
-from thinkscale.engines.protocol import Capability
 from thinkscale.errors import SpecError
+from thinkscale.needs import IN_A_QUESTION, Needs
 from thinkscale.registry import at_least, spec
 from thinkscale.selection import Selector
 from thinkscale.selection.majority import Majority
@@ -47,7 +47,7 @@ class SemanticConsistency:
     by: Method | None = None
     """Draw each attempt through this method instead of by one call."""
 
-    role_needs: ClassVar[Mapping[str, frozenset[Capability]]] = {"judge": frozenset()}
+    needs: ClassVar = Needs(roles={"judge": frozenset()}, loses=IN_A_QUESTION, effort={"n": 1})
 
     def __post_init__(self) -> None:
         at_least(1, n=self.n, max_tokens=self.max_tokens)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Sequence
+from typing import ClassVar
 
 from thinkscale.budget import Cost
+from thinkscale.needs import IN_A_QUESTION, Needs, Sign
 from thinkscale.registry import at_least, spec
 from thinkscale.scorers import shown
 from thinkscale.selection import Selector
@@ -36,6 +38,8 @@ class UniversalSelfConsistency:
     """Tokens that the choice may take; the session's cap when `none`."""
     by: Method | None = None
     """Draw each attempt through this method instead of by one call."""
+
+    needs: ClassVar = Needs(gives={_KIND: Sign.not_negative}, loses=IN_A_QUESTION, effort={"n": 1})
 
     def __post_init__(self) -> None:
         at_least(1, n=self.n, max_tokens=self.max_tokens)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
 from typing import Protocol, TypeVar
 
-from thinkscale.budget import Cost
+from thinkscale.budget import Bounded, Cost
 from thinkscale.engines.protocol import ThinkFormat
 from thinkscale.lexicons import count
 from thinkscale.session import Session
@@ -26,7 +26,7 @@ UNJUDGED = -math.inf
 
 
 class Scorer(Protocol):
-    """Judges a batch of traces of one problem."""
+    """Judges a batch of traces of one problem; what it asks of the world, and gives, it says in `needs`."""
 
     async def score(self, problem: Problem, traces: Sequence[Trace], llm: Session) -> list[Score]:
         """One score per trace, in order."""
@@ -36,12 +36,15 @@ class Scorer(Protocol):
 def scoring_ceiling(scorer: Scorer, cap: int) -> Cost:
     """The most that judging one trace can cost when a call may generate `cap` tokens.
 
-    A scorer that calls models says so by a method `ceiling(cap)`, and what they need by `role_needs`, a class variable
-    from the name of a role to its capabilities.
+    A scorer that calls models says so by a method `ceiling(cap)`; one without it costs nothing.
     """
-    ceiling = getattr(scorer, "ceiling", None)
-    cost: Cost = ceiling(cap) if ceiling else Cost()
-    return cost
+    return scorer.ceiling(cap) if isinstance(scorer, Bounded) else Cost()
+
+
+async def judged(scorer: Scorer, problem: Problem, traces: Sequence[Trace], llm: Session) -> list[Trace]:
+    """The traces, each with what a scorer gives it."""
+    scores = await scorer.score(problem, traces, llm)
+    return [trace.scored(score) for trace, score in zip(traces, scores, strict=True)]
 
 
 def shown(trace: Trace, think: ThinkFormat | None) -> Trace:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import ClassVar
 
 from thinkscale.budget import Cost
+from thinkscale.needs import IN_A_QUESTION, Needs, Sign
 from thinkscale.registry import at_least, spec
 from thinkscale.scorers import UNJUDGED, shown
 from thinkscale.session import Session
@@ -25,6 +27,8 @@ class VerbalisedConfidence:
 
     max_tokens: int = 64
     """Cap of one reply."""
+
+    needs: ClassVar = Needs(gives={"verbalised-confidence": Sign.not_negative}, loses=IN_A_QUESTION)
 
     def __post_init__(self) -> None:
         at_least(1, max_tokens=self.max_tokens)

@@ -21,7 +21,7 @@ from thinkscale.serve.fair_queue import FairQueue, busy
 from thinkscale.serve.metrics import Metrics
 from thinkscale.serve.records import Order
 from thinkscale.serve.shown import shutting_down
-from thinkscale.serve.tracing import Tracing
+from thinkscale.serve.untraced import Tracing
 from thinkscale.session import Event, Run
 from thinkscale.store import Store
 from thinkscale.types import Outcome, Stopped, Usage

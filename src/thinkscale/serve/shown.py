@@ -12,7 +12,7 @@ from thinkscale.engines.protocol import ThinkFormat
 from thinkscale.engines.think_formats import THINK_TAGS
 from thinkscale.errors import ServeError
 from thinkscale.serve.fields import Json
-from thinkscale.serve.passthrough import Passthrough
+from thinkscale.serve.fitting import Passthrough
 from thinkscale.serve.records import Api, Order
 from thinkscale.types import Finish, Logprobs, Origin, Outcome, Stopped, Trace, Usage
 

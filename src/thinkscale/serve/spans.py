@@ -24,7 +24,7 @@ from thinkscale.engines.protocol import Abort, Capabilities, Chunk, Completion, 
 from thinkscale.errors import SettingsError
 from thinkscale.registry import kebab
 from thinkscale.serve.records import Order
-from thinkscale.serve.tracing import RunSpan, Tracing
+from thinkscale.serve.untraced import RunSpan, Tracing
 from thinkscale.types import Finish, Message, Outcome, Stopped, Usage
 
 Attribute = str | bool | int | float | tuple[str, ...]

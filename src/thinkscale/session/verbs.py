@@ -29,7 +29,7 @@ LONG = 2e-4
 
 
 class Method(Protocol):
-    """A way to spend compute on a problem."""
+    """A way to spend compute on a problem; what it asks of the world it says in `needs`, of the type `Needs`."""
 
     async def solve(self, problem: Problem, llm: Session) -> Outcome:
         """Answer the problem; every call goes through `llm`."""
