@@ -20,7 +20,7 @@ async def driven(policy, script, budget=None):
 async def test_a_policy_is_sent_the_trace_that_came_of_its_step():
     seen = []
 
-    def policy(trace):
+    async def policy(trace):
         seen.append((yield go("<")))
         seen.append((yield go("|", max_tokens=3, temperature=0.0)))
 
@@ -31,7 +31,7 @@ async def test_a_policy_is_sent_the_trace_that_came_of_its_step():
 
 
 async def test_a_probe_is_charged_and_leaves_no_mark_on_the_trace():
-    def policy(trace):
+    async def policy(trace):
         yield go()
         seen = yield probe(" so:", max_tokens=1)
         assert seen.text == "a b so: 7"
@@ -44,7 +44,7 @@ async def test_a_probe_is_charged_and_leaves_no_mark_on_the_trace():
 
 
 async def test_probing_twice_gives_two_draws():
-    def policy(trace):
+    async def policy(trace):
         yield go()
         for _ in range(2):
             yield probe(" so:")
@@ -54,7 +54,7 @@ async def test_probing_twice_gives_two_draws():
 
 
 async def test_an_end_closes_the_text_without_a_call():
-    def policy(trace):
+    async def policy(trace):
         yield go()
         yield End("</done>")
         raise AssertionError("a policy is not asked again after its end")
@@ -65,7 +65,7 @@ async def test_an_end_closes_the_text_without_a_call():
 
 
 async def test_a_policy_without_a_step_returns_what_it_started_from():
-    def policy(trace):
+    async def policy(trace):
         return
         yield
 
@@ -77,7 +77,7 @@ async def test_a_policy_without_a_step_returns_what_it_started_from():
 async def test_the_end_of_the_budget_ends_the_loop_and_closes_the_policy(tokens):
     closed = []
 
-    def policy(trace):
+    async def policy(trace):
         try:
             while True:
                 yield go()
@@ -90,7 +90,7 @@ async def test_the_end_of_the_budget_ends_the_loop_and_closes_the_policy(tokens)
 
 
 async def test_a_probe_that_the_budget_cuts_short_leaves_the_trace_as_it_was():
-    def policy(trace):
+    async def policy(trace):
         yield go()
         yield probe(" so:")
         yield go()
@@ -100,7 +100,7 @@ async def test_a_probe_that_the_budget_cuts_short_leaves_the_trace_as_it_was():
 
 
 async def test_a_failure_ends_the_loop_with_what_there_is():
-    def policy(trace):
+    async def policy(trace):
         yield go()
         yield go("!")
 

@@ -42,8 +42,12 @@ def test_injecting_nothing_leaves_a_trace_as_it_is():
     assert trace.inject("") is trace
 
 
-def test_a_trace_stopped_by_a_string_can_go_on_and_every_other_end_is_final():
-    assert {f for f in Finish if not Trace(prompt=PROMPT, finish=f).done} == {Finish.open, Finish.stop}
+def test_a_turn_goes_on_behind_a_step_or_a_cap_and_nowhere_else():
+    assert {f for f in Finish if Trace(prompt=PROMPT, finish=f).growing} == {Finish.open, Finish.length}
+
+
+def test_every_end_is_the_models_own_a_limit_or_a_loss():
+    assert all(f.ended + f.cut + f.lost == (f is not Finish.open) for f in Finish)
 
 
 def test_the_question_is_the_last_thing_the_user_said():

@@ -29,6 +29,7 @@ from thinkscale.store import Run as RunRow
 from thinkscale.store import Store
 from thinkscale.types import AnswerKind, Finish, Origin, Outcome, Problem, Sampling, Stopped, Trace
 
+_UNFINISHED = frozenset({Finish.stop, Finish.length, Finish.budget})
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -171,12 +172,12 @@ async def solve(
         run_id, run.memory, run.journal = page.id, store, _Journal(store, page.id)
         store.begin(page)
     try:
-        outcome = await closed(problem, session, await method.solve(problem, session))
+        outcome = await close(problem, session, await method.solve(problem, session))
     except BaseException:
         if store:
             store.end(run_id, "interrupted")
         raise
-    outcome = replace(outcome, run=run_id, traces=(*outcome.traces, *run.surplus), **_bill(outcome, session))  # type: ignore[arg-type]
+    outcome = replace(outcome, run=run_id, traces=_pool(outcome, run), **_bill(outcome, session))  # type: ignore[arg-type]
     if store:
         for number, trace in enumerate(outcome.traces):
             store.record(run_id, trace, "main", number)
@@ -221,14 +222,25 @@ def asking(needs: Needs, sampling: Sampling) -> Sampling:
     return replace(sampling, logprobs=max(sampling.logprobs or 0, needs.top_logprobs))
 
 
-async def closed(problem: Problem, session: Session, outcome: Outcome) -> Outcome:
-    """If the budget ended before any attempt had an answer, close the most advanced one and ask for it."""
-    if outcome.answer is not None or session.place.run.cancelled or not _starved(session, outcome):
+async def close(problem: Problem, session: Session, outcome: Outcome) -> Outcome:
+    """If no attempt has an answer and one was cut short, close the most advanced one and ask it for its answer.
+
+    A budget that is over pays for that from what it kept back.
+    """
+    ledger = session.place.ledger
+    alive = [t for t in outcome.traces if t.finish is not Finish.error and not t.pruned]
+    unfinished = [t for t in alive if t.tokens and (t.growing or t.finish in _UNFINISHED) and not t.tools]
+    starved = _starved(session, outcome) or ledger.exhausted
+    run = session.place.run
+    if outcome.answer is not None or run.cancelled or not (starved or (unfinished and run.closes)):
         return outcome
-    alive = [t for t in outcome.traces if t.finish is not Finish.error]
-    start = max(alive, key=lambda t: t.tokens, default=None) or session.open(problem)
-    session.place.ledger.refused = True  # the attempt that the budget cut may be gone once it is closed
-    session.place.ledger.release()
+    if starved:
+        ledger.refused = True  # the attempt that the budget cut may be gone once it is closed
+    else:
+        session.warn("no attempt came to an end: the most advanced one was asked for its answer where it stood")
+    best = [t for t in unfinished if t is outcome.best]
+    start = max(best or unfinished or alive, key=lambda t: t.tokens, default=None) or session.open(problem)
+    ledger.release()
     end = session.think.cut_short(start.text)
     # Two tokens at least: a model that ends its turn at once has answered nothing.
     [last] = await session.extend([start], inject=end, max_tokens=CLOSING_TOKENS, min_tokens=2, temperature=0.0)
@@ -283,6 +295,11 @@ def _page(problem: Problem, method: object, engine: Engine, budget: Budget, *, r
     )
 
 
+def _pool(outcome: Outcome, run: Run) -> tuple[Trace, ...]:
+    """All that was paid for: the traces of the outcome, then branches that were left, then what came too late."""
+    return (*outcome.traces, *run.left_behind(outcome.traces), *run.surplus)
+
+
 def _starved(session: Session, outcome: Outcome) -> bool:
     return session.place.ledger.refused or any(t.finish is Finish.budget for t in outcome.traces)
 
@@ -300,6 +317,6 @@ def _bill(outcome: Outcome, session: Session) -> dict[str, object]:
     elif _starved(session, outcome):
         stopped = Stopped.budget
     else:
-        stopped = Stopped.enough if session.enough else Stopped.done
+        stopped = outcome.stopped
     usage = replace(session.place.ledger.spent, seconds=time.monotonic() - session.place.ledger.started)
     return {"stopped": stopped, "usage": usage, "warnings": tuple(session.place.run.warnings)}

@@ -8,6 +8,7 @@
     │   ├── CapabilityError    the engine lacks something the method needs
     │   ├── ContextError       the prompt does not fit the model's context
     │   └── ModelError         weights that are missing, damaged or not a model
+    ├── ContractError      a method, scorer, rule or policy that does not keep the form of its kind
     ├── ScorerError        a scorer could not judge a trace
     ├── StoreError         the run store cannot be opened, read or written
     ├── ServeError         a request to the gateway that is refused, with its HTTP status
@@ -71,6 +72,10 @@ class ContextError(EngineError):
 
 class ModelError(EngineError):
     """Weights that are missing, truncated or in another format."""
+
+
+class ContractError(ThinkscaleError):
+    """A method, scorer, rule or policy does not keep the form that its kind has."""
 
 
 class ScorerError(ThinkscaleError):

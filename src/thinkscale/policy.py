@@ -1,15 +1,16 @@
 """One trace, step by step, under a policy: the loop beneath budget forcing, early exit, hints and probes.
 
-A policy is a generator: it yields what to do next and is sent the trace that came of it, so its state is its local
-variables and it reads like the pseudocode of its paper. The loop ends by itself when a trace can go no further (budget
-spent, engine failed), so a policy contains no such checks.
+A policy is an async generator: it yields what to do next and is sent the trace that came of it, so its state is its
+local variables and it reads like the pseudocode of its paper; in between it may await a judge or a likelihood. The loop
+ends by itself when a trace can go no further (budget spent, engine failed), so a policy contains no such checks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
 
+from thinkscale.errors import ContractError
 from thinkscale.session import Session
 from thinkscale.types import Finish, Trace
 
@@ -39,11 +40,15 @@ class End:
 
 
 Action = Go | Probe | End
-Policy = Generator[Action, Trace, None]
+Policy = AsyncGenerator[Action, Trace]
 """What a policy function returns when called with the trace to start from."""
 
 CUT = frozenset({Finish.budget, Finish.error})
 """Ends that no policy can do anything about; a draw that a policy's own `until` cut short is its business."""
+
+
+MOST_ACTIONS = 10_000
+"""Steps after which a policy is taken to go on for ever."""
 
 
 def go(inject: str = "", **sampling: object) -> Go:
@@ -65,28 +70,28 @@ async def drive(llm: Session, trace: Trace, policy: Policy, **sampling: object) 
         policy: a fresh generator.
         **sampling: fields of `Sampling` for every step that does not set them itself.
     """
+    seen = None
     try:
-        action = next(policy)
-        while True:
+        for _ in range(MOST_ACTIONS):
+            action = await policy.asend(seen) if seen is not None else await anext(policy)
+            settings = {**sampling, **getattr(action, "sampling", {})}
             match action:
                 case End(close):
                     return trace.inject(close)
-                case Probe():
-                    seen = await _step(llm, trace, action, sampling)
+                case Probe(inject):
+                    [seen] = await llm.probe([trace], inject, **settings)
                     if seen.finish in CUT:
                         return trace
-                case Go():
-                    trace = seen = await _step(llm, trace, action, sampling)
+                case Go(inject):
+                    [trace] = await llm.extend([trace], inject=inject, final=False, **settings)
+                    seen = trace
                     if trace.finish in CUT:
                         return trace
-            action = policy.send(seen)
-    except StopIteration:
+                case _:
+                    raise ContractError(f"a policy yields `go(…)`, `probe(…)` or `End(…)`, not `{action!r}`")
+        llm.warn(f"a policy took {MOST_ACTIONS:,} steps on one attempt and was ended")
+        return trace
+    except StopAsyncIteration:
         return trace
     finally:
-        policy.close()
-
-
-async def _step(llm: Session, trace: Trace, action: Go | Probe, sampling: Mapping[str, object]) -> Trace:
-    settings = {**sampling, **action.sampling, "final": False}
-    [longer] = await llm.extend([trace], inject=action.inject, **settings)  # type: ignore[arg-type]
-    return longer
+        await policy.aclose()

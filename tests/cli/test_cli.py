@@ -162,9 +162,9 @@ def test_a_terminal_without_our_letters_gets_others(tmp_path):
 
 def test_attempts_that_their_cap_cut_off_are_named_with_the_flag_that_raises_it(cli):
     ask = (*ASK, "-m", "self-consistency(n=2)")
-    assert (
-        "2 of 2 attempts were cut off before they answered: raise `--max-tokens`" in cli(*ask, "--max-tokens", "1")[2]
-    )
+    said = cli(*ask, "--max-tokens", "1")[2]
+    assert "1 of 2 attempts were cut off before they answered: raise `--max-tokens`" in said
+    assert "the most advanced one was asked for its answer where it stood" in said
     assert "cut off" not in cli(*ask)[2]
 
 

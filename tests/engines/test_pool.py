@@ -131,7 +131,7 @@ async def landed(pool, request):
         assert index not in down
         down[index] = completion
 
-    await Flight(pool, request, keys, Abort(), None, land, looked_at).run()
+    await Flight(pool, request, keys, Abort(), None, lambda _: None, land, looked_at).run()
     return [down[i] for i in range(request.n)]
 
 

@@ -61,7 +61,7 @@ async def test_a_rejected_chunk_stays_unless_it_is_to_be_drawn_anew():
 
 async def test_the_target_reads_only_the_new_chunk_behind_everything_before_it():
     judge = target(GOOD, GOOD)
-    await run(method(turns=2, chunk=2), Scripted(["a b c", " c d e"]), judge)
+    await run(method(turns=2, chunk=2), Scripted(["a b c", " c d"]), judge)
     first, second = judge.cues
     assert (first.prefix, first.continuation) == ("", "a b")
     assert (second.prefix, second.continuation) == ("a b", " c d")

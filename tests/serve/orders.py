@@ -2,6 +2,8 @@
 
 import asyncio
 
+from thinkscale.serve.passthrough import Passthrough
+
 from thinkscale.api import solve
 from thinkscale.engines.scripted import Scripted
 from thinkscale.serve.asking import Limits, asked
@@ -32,6 +34,8 @@ def menu(script=(FOUR,), profiles=None, *, think=None, **options):
 def ran(order):
     """The outcome of an order, and the events on the way."""
     events = []
-    run = Run(seed=order.seed, roles=order.roles, observe=events.append)
+    run = Run(
+        seed=order.seed, roles=order.roles, observe=events.append, closes=not isinstance(order.method, Passthrough)
+    )
     work = solve(order.asked.problem, order.method, order.engine, budget=order.budget, run=run, sampling=order.sampling)
     return asyncio.run(work), events

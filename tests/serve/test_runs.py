@@ -38,7 +38,7 @@ def order(engine=None, n=3, question="2 + 2?", seconds=None):
 
 
 def slow():
-    return Scripted(lambda _: Line(says="w " * 400, pace=0.005))
+    return Scripted(lambda _: Line(says="The answer is 4. " + "w " * 400, pace=0.005))
 
 
 async def test_a_run_gives_its_events_and_its_outcome():

@@ -7,6 +7,7 @@ from thinkscale.engines.scripted import Line, Scripted
 from thinkscale.errors import SettingsError
 from thinkscale.methods.best_of_n import BestOfN
 from thinkscale.methods.single import Single
+from thinkscale.prompts import ask
 from thinkscale.session import Place, Run, Session
 from thinkscale.types import Problem, Sampling
 
@@ -19,7 +20,7 @@ def session(engine, budget=None, *, closing=False, path=(), **run):
 
 
 def pairs(*words):
-    return [{"question": "why?", "first": word, "second": "b"} for word in words]
+    return [ask("same_meaning", question="why?", first=word, second="b") for word in words]
 
 
 @pytest.mark.parametrize("concurrency", [1, 2, None])
@@ -29,22 +30,22 @@ async def test_replies_stand_in_the_order_of_the_questions(concurrency):
         return Line(says=word, pace=0.003 if word == "x" else 0.0)
 
     llm = session(Scripted(script), concurrency=concurrency)
-    assert [t.text for t in await llm.ask_each("same_meaning", pairs("x", "y", "z"))] == ["x", "y", "z"]
-    assert await llm.ask_each("same_meaning", []) == []
+    assert [[t.text for t in group] for group in await llm.each(pairs("x", "y", "z"))] == [["x"], ["y"], ["z"]]
+    assert await llm.each([]) == []
 
 
 async def test_a_budget_answers_the_first_questions():
     engine = Scripted(lambda _: Line(says="yes", pace=0.0))
-    replies = await session(engine, Budget(calls=2)).ask_each("same_meaning", pairs("x", "y", "z"))
-    assert [t.text for t in replies] == ["yes", "yes"]
+    replies = await session(engine, Budget(calls=2)).each(pairs("x", "y", "z"))
+    assert [[t.text for t in group] for group in replies] == [["yes"], ["yes"], []]
     assert ["\nx\n" in c.prompt for c in engine.cues] == [True, False]
 
 
 async def test_the_same_question_asked_twice_is_another_draw():
     engine = Scripted(lambda _: "yes")
     llm = session(engine)
-    replies = await llm.ask_each("same_meaning", pairs("x", "x"), temperature=0.0)
-    assert [t.path for t in replies] == [(0,), (1,)]
+    replies = await llm.each(pairs("x", "x"), temperature=0.0)
+    assert [[t.path for t in group] for group in replies] == [[(0,)], [(1,)]]
     assert len({c.seed for c in engine.cues}) == 2
     assert {c.sampling.temperature for c in engine.cues} == {0.0}
 
@@ -52,13 +53,13 @@ async def test_the_same_question_asked_twice_is_another_draw():
 async def test_what_is_said_about_answers_frees_no_closing_reserve():
     llm = session(Scripted(lambda _: "The answer is 4"), Budget(calls=10, tokens=100), closing=True)
     before = llm.place.ledger.left
-    await llm.ask_each("same_meaning", pairs("x"))
+    await llm.each(pairs("x"), final=False)
     assert llm.place.ledger.left == before - Cost(tokens=4, calls=1)
 
 
-async def test_a_field_that_is_missing_is_named():
+def test_a_field_that_is_missing_is_named():
     with pytest.raises(SettingsError, match="second"):
-        await session(Scripted([])).ask_each("same_meaning", [{"question": "", "first": ""}])
+        ask("same_meaning", question="", first="")
 
 
 def test_what_a_method_leaves_to_chance_follows_from_run_problem_place_and_purpose():

@@ -18,6 +18,7 @@ from thinkscale.methods.budget_forcing import BudgetForcing
 from thinkscale.methods.self_consistency import SelfConsistency
 from thinkscale.methods.semantic_consistency import SemanticConsistency
 from thinkscale.methods.single import Single
+from thinkscale.prompts import ask
 from thinkscale.session import Place, Run, Session
 from thinkscale.stopping.ahead_by_k import AheadByK
 from thinkscale.stopping.fixed import Fixed
@@ -78,7 +79,7 @@ async def test_an_exhausted_session_returns_what_it_has():
     assert await llm.sample(PROBLEM, 5) == []
     [same] = await llm.extend(traces[:1])
     assert (same.text, same.finish) == (traces[0].text, Finish.budget)
-    assert await llm.likelihood(PROBLEM, "x") is not None  # a likelihood generates nothing
+    assert await llm.likelihoods([(PROBLEM, "x")]) != [None]  # a likelihood generates nothing
 
 
 async def test_the_cap_of_a_call_and_the_end_of_the_budget_are_told_apart():
@@ -374,7 +375,7 @@ async def test_what_the_engine_cannot_do_is_refused_before_anything_is_spent():
     engine = Scripted(can=frozenset())
     llm = session(engine)
     with pytest.raises(CapabilityError, match="`likelihood`"):
-        await llm.likelihood(PROBLEM, "x")
+        await llm.likelihoods([(PROBLEM, "x")])
     with pytest.raises(CapabilityError, match="`grammar`, `prefill`"):
         llm.require(frozenset({Capability.prefill, Capability.grammar}))
     assert engine.cues == []
@@ -537,23 +538,23 @@ async def test_a_whole_frontier_is_continued_at_once_in_order():
 async def test_a_fresh_question_is_asked_by_template(tmp_path):
     (tmp_path / "critic.txt").write_text("Judge: {text}")
     engine = Scripted([Line(says="fine", prompt="Judge: 4")])
-    [trace] = await session(engine).ask(str(tmp_path / "critic"), text="4")
+    [[trace]] = await session(engine).each([ask(str(tmp_path / "critic"), text="4")])
     assert trace.text == "fine"
     with pytest.raises(SettingsError, match="needs the field 'text'"):
-        await session(engine).ask(str(tmp_path / "critic"))
+        ask(str(tmp_path / "critic"))
     with pytest.raises(SettingsError, match="no prompt template `nobody`"):
-        await session(engine).ask("nobody")
+        ask("nobody")
 
 
 async def test_the_likelihood_of_a_text_generates_nothing():
     llm = session(Tabular())
-    scored = await llm.likelihood(PROBLEM, "The answer is 4")
+    [scored] = await llm.likelihoods([(PROBLEM, "The answer is 4")])
     assert [round(x, 6) for x in scored.chosen] == [0.0, round(-0.6931471805599453, 6)]
     [trace] = await llm.sample(PROBLEM, max_tokens=1)
-    assert [round(x, 6) for x in (await llm.likelihood(trace, " 5")).chosen] == [-1.203973]
-    assert (await llm.likelihood(PROBLEM, "")).chosen == ()
+    assert [round(x, 6) for x in (await llm.likelihoods([(trace, " 5")]))[0].chosen] == [-1.203973]
+    assert (await llm.likelihoods([(PROBLEM, "")]))[0].chosen == ()
     assert llm.place.ledger.spent.output_tokens == 1
-    assert await session(Tabular(), Budget(calls=0)).likelihood(PROBLEM, "x") is None
+    assert await session(Tabular(), Budget(calls=0)).likelihoods([(PROBLEM, "x")]) == [None]
 
 
 async def test_a_role_is_another_engine_on_the_same_account():

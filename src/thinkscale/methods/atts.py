@@ -100,7 +100,7 @@ async def perplexity(target: Session, trace: Trace, chunk: str) -> float:
 
     Infinite where there is nothing to judge by: a chunk of one token, a failure, or no budget.
     """
-    said = await target.likelihood(trace, chunk) if chunk else None
+    [said] = await target.likelihoods([(trace, chunk)]) if chunk else [None]
     rest = said.chosen[1:] if said is not None else ()
     return math.exp(min(-math.fsum(rest) / len(rest), 700.0)) if rest else math.inf
 

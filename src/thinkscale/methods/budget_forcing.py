@@ -54,7 +54,7 @@ class BudgetForcing:
         tokens = (self.max_thinking or cap) + (self.max_answer or cap)
         return Cost(tokens=tokens, calls=2 + self.waits + self.min_thinking)
 
-    def _forced(self, think: ThinkFormat, cap: int) -> Policy:
+    async def _forced(self, think: ThinkFormat, cap: int) -> Policy:
         left, thought, waits, inject = self.max_thinking or cap, 0, self.waits, think.open
         while True:
             least = max(int(thought > 0), self.min_thinking - thought)
@@ -70,7 +70,7 @@ class BudgetForcing:
     def _is_native(self, llm: Session) -> bool:
         return Capability.thinking_budget in llm.capabilities.can and not self.waits and not self.min_thinking
 
-    def _native(self, llm: Session) -> Policy:
+    async def _native(self, llm: Session) -> Policy:
         think, most, answer = llm.think, self.max_thinking or llm.cap, self.max_answer or llm.cap
 
         def over(trace: Trace) -> bool:

@@ -15,7 +15,7 @@ from thinkscale.selection import Selector
 from thinkscale.selection.best import Best
 from thinkscale.session import Method, Session
 from thinkscale.steps import split_steps
-from thinkscale.types import Finish, Outcome, Problem, Score, Trace
+from thinkscale.types import Finish, Outcome, Problem, Score, Stopped, Trace
 
 
 class Measure(StrEnum):
@@ -78,19 +78,18 @@ class Cascade:
 
     async def solve(self, problem: Problem, llm: Session) -> Outcome:
         """Level by level, until one is accepted; where the budget has ended, the next one comes back with nothing."""
-        found, pool = Outcome(best=None, answer=None), list[Trace]()
+        found, pool, number = Outcome(best=None, answer=None), list[Trace](), 0
         for number, level in enumerate(self.levels):
             session = llm.branch(number)
             outcome = await level.solve(*self._passed_on(problem, session, found))
             pool += outcome.traces
             found = outcome if outcome.answer is not None or found.answer is None else found
-            last = number == len(self.levels) - 1
-            if last or self._accepts(number, outcome):
-                llm.enough |= session.enough or not last
+            if number == len(self.levels) - 1 or self._accepts(number, outcome):
                 break
         scored = [t.scored(Score(value=float(t is found.best), kind="cascade")) for t in pool]
         best = next((t for t, was in zip(scored, pool, strict=True) if was is found.best), found.best)
-        return replace(found, best=best, traces=tuple(scored))
+        early = number < len(self.levels) - 1
+        return replace(found, best=best, traces=tuple(scored), stopped=Stopped.enough if early else found.stopped)
 
     def ceiling(self, cap: int) -> Cost:
         """All levels."""
@@ -106,10 +105,7 @@ class Cascade:
 
     def _passed_on(self, problem: Problem, llm: Session, found: Outcome) -> tuple[Problem, Session]:
         if self.carry is Carry.hint and found.answer is not None:
-            *before, last = problem.messages
-            hint, said = render("cascade_hint", answer=found.answer), last.content
-            told = f"{said}\n\n{hint}" if isinstance(said, str) else (*said, {"type": "text", "text": hint})
-            return replace(problem, messages=(*before, replace(last, content=told))), llm
+            return problem.saying(render("cascade_hint", answer=found.answer)), llm
         going_on = found.best if self.carry is Carry.prefill else None
         return problem, llm.continuing(_unfinished(going_on, llm)) if going_on else llm
 

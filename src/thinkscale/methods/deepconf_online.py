@@ -18,7 +18,7 @@ from thinkscale.registry import at_least, spec
 from thinkscale.scorers import sampled_logprobs
 from thinkscale.selection import Selector
 from thinkscale.selection.weighted_vote import WeightedVote
-from thinkscale.session import Session
+from thinkscale.session import Draws, Session
 from thinkscale.types import Logprobs, Outcome, Path, Problem, Score, Trace
 
 KIND = "lowest-confidence"
@@ -79,10 +79,9 @@ class DeepconfOnline:
             return self.consensus is not None and bool(weights) and weights[0] >= self.consensus * sum(weights)
 
         left, unsure = max(0, self.n - self.warmup), _Unsure(threshold, self)
-        later = await draw(left, until=unsure, enough=agreed) if left and not agreed(()) else []
-        llm.enough |= left > 0 and not later
+        later = await draw(left, until=unsure, enough=agreed) if left and not agreed(()) else Draws()
         pool = scored([*first, *later])
-        return Outcome.of(self.select(pool), pool)
+        return Outcome.of(self.select(pool), pool, enough=later.enough or (left > 0 and not later))
 
     def ceiling(self, cap: int) -> Cost:
         """No attempt is aborted."""

@@ -38,10 +38,7 @@ class On:
 
     async def solve(self, problem: Problem, llm: Session) -> Outcome:
         """The method's own outcome."""
-        other = llm.role(self.role)
-        outcome = await self.method.solve(problem, other)
-        llm.enough |= other.enough
-        return outcome
+        return await self.method.solve(problem, llm.role(self.role))
 
     def ceiling(self, cap: int) -> Cost:
         """That of the method."""

@@ -36,7 +36,7 @@ class SelfConsistency:
     async def solve(self, problem: Problem, llm: Session) -> Outcome:
         """Sample until the stop rule is satisfied, then vote."""
         traces = await llm.sample(problem, self.n, by=self.by, enough=self.stop, temperature=self.temperature)
-        return Outcome.of(self.select(traces), traces)
+        return Outcome.of(self.select(traces), traces, enough=traces.enough, needed=traces.needed)
 
     def ceiling(self, cap: int) -> Cost:
         """All n attempts."""

@@ -12,6 +12,7 @@ from thinkscale.answers import extract
 from thinkscale.budget import Cost
 from thinkscale.errors import SpecError
 from thinkscale.needs import IN_A_QUESTION, Needs
+from thinkscale.prompts import ask
 from thinkscale.registry import at_least, spec
 from thinkscale.selection import Selector
 from thinkscale.selection.majority import Majority
@@ -85,9 +86,9 @@ class SemanticConsistency:
             else:
                 known = known[:left]
                 left -= len(known)
-                pairs = [{"question": problem.question, "first": words[k], "second": text} for k in known]
-                replies = await judge.ask_each("same_meaning", pairs, temperature=0.0, max_tokens=self.max_tokens)
-                equal = [_agrees(reply, judge) for reply in replies]
+                pairs = [ask("same_meaning", question=problem.question, first=words[k], second=text) for k in known]
+                replies = await judge.each(pairs, final=False, temperature=0.0, max_tokens=self.max_tokens)
+                equal = [any(_agrees(reply, judge) for reply in group) for group in replies]
             united = [k for k, same in zip(known, equal, strict=False) if same]
             first = {k: united[0] if label in united else label for k, label in first.items()}
             first[key] = united[0] if united else key

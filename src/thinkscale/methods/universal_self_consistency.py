@@ -9,12 +9,13 @@ from typing import ClassVar
 
 from thinkscale.budget import Cost
 from thinkscale.needs import IN_A_QUESTION, Needs, Sign
+from thinkscale.prompts import ask
 from thinkscale.registry import at_least, spec
 from thinkscale.scorers import shown
 from thinkscale.selection import Selector
 from thinkscale.selection.best import Best
 from thinkscale.session import Method, Session, attempt_ceiling
-from thinkscale.types import Finish, Outcome, Problem, Score
+from thinkscale.types import Finish, Outcome, Problem, Score, Trace
 
 _KIND = "universal-self-consistency"
 _CHOICE = re.compile(r"response\W{1,4}(\d{1,9})", re.IGNORECASE)
@@ -55,15 +56,17 @@ class UniversalSelfConsistency:
         texts = {i: "".join(s.text for s in shown(t, llm.capabilities.think).segments) for i, t in enumerate(traces)}
         order = [i for i, text in texts.items() if text]
         random.Random(llm.seed(problem, "order")).shuffle(order)
-        fields = {"question": problem.question, "responses": listed([texts[i] for i in order]), "n": len(order)}
-        asked = [fields] if len(order) > 1 else []
-        replies = await llm.ask_each("universal_self_consistency", asked, temperature=0.0, max_tokens=self.max_tokens)
-        if replies and replies[0].finish not in _UNHEARD:
-            best = chosen(replies[0].text, order)
-            traces = [t.scored(Score(value=float(i == best), kind=_KIND)) for i, t in enumerate(traces)]
-        elif asked:
-            llm.warn("no response was chosen, because the choice was not made or not finished: the vote decided")
-        return Outcome.of(self.select(traces), traces)
+        pool: list[Trace] = list(traces)
+        if len(order) > 1:
+            responses = listed([texts[i] for i in order])
+            asked = ask("universal_self_consistency", question=problem.question, responses=responses, n=len(order))
+            [replies] = await llm.each([asked], final=False, temperature=0.0, max_tokens=self.max_tokens)
+            if replies and replies[0].finish not in _UNHEARD:
+                best = chosen(replies[0].text, order)
+                pool = [t.scored(Score(value=float(i == best), kind=_KIND)) for i, t in enumerate(traces)]
+            else:
+                llm.warn("no response was chosen, because the choice was not made or not finished: the vote decided")
+        return Outcome.of(self.select(pool), pool)
 
     def ceiling(self, cap: int) -> Cost:
         """All n attempts and one choice."""

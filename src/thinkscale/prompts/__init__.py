@@ -5,6 +5,16 @@ from __future__ import annotations
 from importlib.resources import files
 
 from thinkscale.errors import SettingsError
+from thinkscale.types import Message
+
+
+def ask(template: str, **fields: object) -> tuple[Message, ...]:
+    """A question of one message, made from `prompts/<template>.txt`: to a critic, a judge, an aggregator.
+
+    Raises:
+        SettingsError: there is no such template, or a field is missing.
+    """
+    return (Message("user", render(template, **fields)),)
 
 
 def render(template: str, **fields: object) -> str:

@@ -9,17 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 from thinkscale.budget import Bounded, Cost
 from thinkscale.engines.protocol import ThinkFormat
 from thinkscale.lexicons import count
 from thinkscale.session import Session
 from thinkscale.types import Finish, Logprobs, Origin, Problem, Score, Segment, Trace
-
-T = TypeVar("T")
 
 UNJUDGED = -math.inf
 """The score of what cannot be judged."""
@@ -42,7 +40,7 @@ def scoring_ceiling(scorer: Scorer, cap: int) -> Cost:
 
 
 async def judged(scorer: Scorer, problem: Problem, traces: Sequence[Trace], llm: Session) -> list[Trace]:
-    """The traces, each with what a scorer gives it."""
+    """The traces, each with the score that a scorer gives it."""
     scores = await scorer.score(problem, traces, llm)
     return [trace.scored(score) for trace, score in zip(traces, scores, strict=True)]
 
@@ -73,8 +71,8 @@ async def shares(starts: Sequence[Problem | Trace], yes: Sequence[str], no: Sequ
     """
     first, *others = (*yes, *no)
     # One spelling goes ahead, so that the others find what was read before them in the engine's cache.
-    ahead = await _at_once([llm.likelihood(start, first) for start in starts])
-    behind = await _at_once([llm.likelihood(start, other) for start in starts for other in others])
+    ahead = await llm.likelihoods([(start, first) for start in starts])
+    behind = await llm.likelihoods([(start, other) for start in starts for other in others])
     heard = [(a, *behind[i * len(others) : (i + 1) * len(others)]) for i, a in enumerate(ahead)]
     return [_share(told, len(yes)) for told in heard]
 
@@ -84,13 +82,6 @@ def _share(heard: Sequence[Logprobs | None], yes: int) -> float:
     if len(chances) < len(heard) or not any(chances):
         return UNJUDGED
     return math.fsum(chances[:yes]) / math.fsum(chances)
-
-
-async def _at_once(work: Sequence[Coroutine[None, None, T]]) -> list[T]:
-    """The results of calls that do not wait for one another, in order."""
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(each) for each in work]
-    return [task.result() for task in tasks]
 
 
 async def in_turns(read: Callable[[Trace], float], traces: Sequence[Trace], kind: str) -> list[Score]:

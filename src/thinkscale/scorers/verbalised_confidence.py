@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from thinkscale.budget import Cost
 from thinkscale.needs import IN_A_QUESTION, Needs, Sign
+from thinkscale.prompts import ask
 from thinkscale.registry import at_least, spec
 from thinkscale.scorers import UNJUDGED, shown
 from thinkscale.session import Session
@@ -38,13 +39,14 @@ class VerbalisedConfidence:
         texts = [shown(t, llm.capabilities.think).text for t in traces]
         in_order = sorted(zip(traces, texts, strict=True), key=lambda it: it[0].path)
         different = [text for text in dict.fromkeys(text for _, text in in_order) if text]
-        fields = [{"question": problem.question, "attempt": text} for text in different]
-        replies = await llm.ask_each("verbalised_confidence", fields, max_tokens=self.max_tokens, temperature=0.0)
-        failed = next((r.error for r in replies if r.finish is Finish.error), None)
+        asked = [ask("verbalised_confidence", question=problem.question, attempt=text) for text in different]
+        replies = await llm.each(asked, final=False, max_tokens=self.max_tokens, temperature=0.0)
+        failed = next((reply.error for group in replies for reply in group if reply.finish is Finish.error), None)
         if failed:
             llm.warn(f"an answer could not be judged: {failed}")
-        # What the budget does not reach is at the end.
-        heard = {text: _confidence(reply, llm) for text, reply in zip(different, replies, strict=False)}
+        heard = {
+            text: _confidence(reply, llm) for text, group in zip(different, replies, strict=True) for reply in group
+        }
         return [Score(value=heard.get(text, UNJUDGED), kind="verbalised-confidence") for text in texts]
 
     def ceiling(self, cap: int) -> Cost:

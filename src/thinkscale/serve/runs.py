@@ -19,6 +19,7 @@ from thinkscale.budget import Budget
 from thinkscale.errors import CapabilityError, ContextError, EngineError, ThinkscaleError
 from thinkscale.serve.fair_queue import FairQueue, busy
 from thinkscale.serve.metrics import Metrics
+from thinkscale.serve.passthrough import Passthrough
 from thinkscale.serve.records import Order
 from thinkscale.serve.shown import shutting_down
 from thinkscale.serve.untraced import Tracing
@@ -259,7 +260,9 @@ class Runs:
         try:
             with self.metrics.begun(), self.tracing.run(order) as span:
                 listened = bool(running.listeners)
-                running.run = Run(seed=order.seed, roles=order.roles, observe=observe, pieces=listened)
+                # Without a method a client gets what its own cap cut off, as it would from the model.
+                closes = not isinstance(order.method, Passthrough)
+                running.run = Run(seed=order.seed, roles=order.roles, observe=observe, pieces=listened, closes=closes)
                 outcome = await solve(
                     order.asked.problem,
                     order.method,

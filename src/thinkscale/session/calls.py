@@ -7,86 +7,80 @@ how to find one.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from functools import partial
 
 from thinkscale.answers import called, extract
 from thinkscale.budget import Cost, Grant, Ledger
-from thinkscale.engines.protocol import Abort, Capability, Chunk, Completion, Request
+from thinkscale.engines.protocol import Abort, Capability, Completion, Request
 from thinkscale.identity import request_name, seeds_of, text_name
 from thinkscale.session.flight import Flight
 from thinkscale.session.landing import Landing
 from thinkscale.session.place import Place
-from thinkscale.session.run import Event, price_of
+from thinkscale.session.run import price_of
+from thinkscale.session.watch import Until, Watch
 from thinkscale.types import Answer, AnswerKind, Finish, Message, Origin, Sampling, Score, Segment, Trace
-
-COMPLETE = frozenset({Finish.eos, Finish.stop})
-"""Ends that the model chose; anything else cut it off."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Calls:
-    """What is to be done with every start: one call under the same settings."""
+    """One call for every start, all under the same settings."""
 
     place: Place
     starts: Sequence[Trace]
     sampling: Sampling
     """With `max_tokens` set."""
-    until: Callable[[Trace], bool] | None = None
-    continuation: str | None = None
+    until: Until | None = None
+    every: int = 1
+    """Tokens between two snapshots that `until` is shown."""
+    marks: frozenset[str] = frozenset()
+    """Stop strings that end a step: what they end answers nothing."""
+    growing: bool = False
+    """Whether a draw that a limit cut goes on, and answers nothing yet."""
+    continuations: Sequence[str] = ()
+    """For likelihoods: the text behind every start."""
     steps: Sequence[tuple[str, ...]] = ()
-    """For a reward request: the steps to judge after every start."""
-    final: bool = True
-    """Whether an answer found now may stand; a step on the way to one leaves the closing reserve where it is."""
+    """For rewards: the steps to judge after every start."""
 
     @property
     def cap(self) -> int:
         """Tokens that one call may generate."""
         return self.sampling.max_tokens or 0
 
+    def given(self, index: int) -> str | tuple[str, ...] | None:
+        """What is not sampled but judged or scored behind a start."""
+        if self.steps:
+            return self.steps[index]
+        return self.continuations[index] if self.continuations else None
+
     def worst(self) -> Cost:
         """The most that one call can cost; prompts are priced at their full length."""
-        price = self.place.capabilities.price
+        place, price = self.place, self.place.capabilities.price
         if price is None:
             return Cost(tokens=self.cap, calls=1)
-        judged = zip(self.starts, self.steps or [()] * len(self.starts), strict=True)
-        different = {(id(s.prompt), id(s.segments), id(steps)): (s, steps) for s, steps in judged}.values()
-        asked = (replace(request(self, s, self.sampling, (0,)), steps=steps) for s, steps in different)
-        longest = max(map(self.place.engine.count, asked))
+        different = {(id(s.prompt), id(s.segments), self.given(i)): i for i, s in enumerate(self.starts)}
+        longest = max(place.engine.count(request(self, i, self.sampling, (0,))) for i in different.values())
         prompt = longest * price.input / 1e6
         return Cost(tokens=self.cap, calls=1, usd=prompt + self.cap * price.output / 1e6, prompt_usd=prompt)
 
 
 async def make_calls(calls: Calls) -> AsyncGenerator[tuple[int, Trace], None]:
-    """Make every call, as many at once as budget and engine allow; yields `(index of the start, trace)`."""
-    place, starts = calls.place, calls.starts
+    """Make every call, as many at once as budget and engine allow; yields `(index of the start, trace)`.
+
+    Starts that continue the same text share a request, wherever they stand; they are admitted one after the other.
+    """
+    place = calls.place
     landing: Landing[Trace] = Landing()
-    slots = place.run.slots(place.engine)
-    worst = calls.worst() if starts else Cost()
-    undo = partial(give_back, place.ledger)
+    groups = _groups(calls)
 
     async def launch() -> None:
-        begun = 0
+        worst = calls.worst() if calls.starts else Cost()
         async with asyncio.TaskGroup() as flights:
-            while begun < len(starts):
-                grant = await landing.unless_over(place.ledger.admit(worst, _alike(calls, begun)), undo)
-                if grant is None:
+            for group in groups:
+                if not await _launch_group(calls, group, worst, landing, flights):
                     return
-                admitted = begun + grant.draws
-                while begun < admitted:
-                    # A place is taken last: whoever has one is drawing, so nobody waits for a place in vain.
-                    places = await landing.unless_over(slots.take(admitted - begun), undo=slots.give)
-                    if places is None:
-                        place.ledger.cancel(grant.each, admitted - begun)
-                        return
-                    flight = _flight(calls, range(begun, begun + places), grant, landing)
-                    begun += places
-                    if begun == len(starts):
-                        await flight.run()
-                    else:
-                        flights.create_task(flight.run())
 
     place.run.landings.add(landing)
     try:
@@ -100,84 +94,128 @@ async def make_calls(calls: Calls) -> AsyncGenerator[tuple[int, Trace], None]:
             place.run.drop(trace, place.role)
 
 
+async def _launch_group(
+    calls: Calls, group: Sequence[int], worst: Cost, landing: Landing[Trace], flights: asyncio.TaskGroup
+) -> bool:
+    """Start the calls of starts that are alike; returns whether the consumer wants more and the account allows it."""
+    place, begun = calls.place, 0
+    slots = place.run.slots(place.engine)
+    while begun < len(group):
+        admission = place.ledger.admit(worst, len(group) - begun)
+        grant = await landing.unless_over(admission, partial(give_back, place.ledger))
+        if grant is None:
+            return False
+        admitted = begun + grant.draws
+        while begun < admitted:
+            # A place is taken last: whoever has one is drawing, so nobody waits for a place in vain.
+            places = await landing.unless_over(slots.take(admitted - begun), undo=slots.give)
+            if places is None:
+                place.ledger.cancel(grant.each, admitted - begun)
+                return False
+            flight = _flight(calls, group[begun : begun + places], grant, landing)
+            begun += places
+            if places == len(calls.starts):  # the only request
+                await flight.run()
+            else:
+                flights.create_task(flight.run())
+    return True
+
+
+def _groups(calls: Calls) -> list[Sequence[int]]:
+    """Indices of the starts, those that continue the same text together, in the order of their first ones."""
+    starts, name_of = calls.starts, calls.place.run.name_of
+    if calls.steps:
+        return [[i] for i in range(len(starts))]
+    same: dict[object, list[int]] = {}
+    for i, start in enumerate(starts):
+        same.setdefault((id(start.prompt), id(start.segments), calls.given(i)), []).append(i)
+    if len(same) < 2:
+        return list(same.values())
+    alike: dict[object, list[int]] = {}
+    for indices in same.values():
+        first = starts[indices[0]]
+        name = (name_of(first.prompt, first.tools), text_name(first.segments), calls.given(indices[0]))
+        alike.setdefault(name, []).extend(indices)
+    return list(alike.values())
+
+
 def give_back(ledger: Ledger, grant: Grant | None) -> None:
-    """Give back what was admitted for a consumer that has left."""
+    """Return what was admitted for a consumer that has left."""
     if grant is not None:
         ledger.cancel(grant.each, grant.draws)
 
 
-def _flight(calls: Calls, which: range, grant: Grant, landing: Landing[Trace]) -> Flight:
+def _flight(calls: Calls, which: Sequence[int], grant: Grant, landing: Landing[Trace]) -> Flight:
     """One request for the starts at `which`, wired to the account, the journal and the waiting consumer."""
     place, start = calls.place, calls.starts[which[0]]
     short = grant.each.tokens < calls.cap
     granted = replace(calls.sampling, max_tokens=int(grant.each.tokens)) if short else calls.sampling
-    prompt, text = place.run.name_of(start.prompt), text_name(start.segments)
-    steps = calls.steps[which[0]] if calls.steps else ()
+    prompt, text = place.run.name_of(start.prompt, start.tools), text_name(start.segments)
     paths = tuple([calls.starts[i].path for i in which])
     # What a reward model thinks of a text does not depend on the draw that wrote it.
-    seeds = (0,) * len(paths) if steps else tuple(seeds_of(place.run.seed, place.role, prompt, text, paths))
+    seeds = (0,) * len(paths) if calls.steps else tuple(seeds_of(place.run.seed, place.role, prompt, text, paths))
     sampling = place.run.sampling_of(granted)
-    given = steps or calls.continuation
-    name = request_name(place.capabilities.model, prompt, text, sampling, given)
+    name = request_name(place.capabilities.model, prompt, text, sampling, calls.given(which[0]))
     slots, price = place.run.slots(place.engine), place.capabilities.price
+    watch = _watch(calls, which)
 
-    def land(index: int, completion: Completion, replayed: bool) -> None:
-        trace = extend_trace(place, calls.starts[which[index]], completion)
-        if (short and trace.finish is Finish.length) or (landing.timed_out and trace.finish is Finish.aborted):
-            trace = replace(trace, finish=Finish.budget)
-        if calls.final and trace.answer is not None:
-            place.ledger.release()
+    def settle(completion: Completion) -> None:
         place.ledger.settle(grant.each, price_of(completion.usage, price))
         slots.give(1)
+
+    def land(index: int, completion: Completion, replayed: bool) -> None:
+        trace = extend_trace(calls, calls.starts[which[index]], completion)
+        if (short and trace.finish is Finish.length) or (landing.timed_out and trace.finish is Finish.aborted):
+            trace = replace(trace, finish=Finish.budget)
+        if place.final and trace.answer is not None:
+            place.ledger.release()
         place.run.record(trace, place.role, replayed=replayed)
         landing.put(which[index], trace)
 
     return Flight(
         engine=place.engine,
-        request=replace(request(calls, start, granted, seeds), steps=steps, paths=paths),
+        request=replace(request(calls, which[0], granted, seeds), paths=paths),
         keys=tuple([f"{name}{seed:016x}" for seed in seeds]),
         abort=Abort(parent=landing.abort),
         memory=place.run.memory,
         frugal=place.run.frugal,
+        settle=settle,
         land=land,
         looked_at=landing.looked_at,
         failed=place.run.fail,
-        news=partial(_heard, calls, which) if calls.until or place.run.observe else None,
+        news=watch.hear if watch else None,
+        undecided=watch.undecided if watch else lambda _: None,
     )
 
 
-def _heard(calls: Calls, which: range, flight: Flight, index: int, chunk: Chunk) -> None:
-    """Pass on what a draw just produced, and cut it short when the method has seen enough of it."""
-    place, start = calls.place, calls.starts[which[index]]
-    if place.run.observe and place.run.pieces and (chunk.tokens or chunk.text):
-        at = len(flight.text[index]) - len(chunk.text)
-        place.run.observe(Event(path=start.path, role=place.role, text=chunk.text, at=at, tokens=chunk.tokens))
-    if calls.until and chunk.completion is None:
-        text, tokens, signals = flight.text[index], flight.tokens[index], flight.signals[index]
-        segment = Segment(text=text, origin=Origin.sampled, tokens=tokens, logprobs=signals)
-        if calls.until(replace(start, segments=(*start.segments, segment))):
-            flight.abort.end(index)
+def _watch(calls: Calls, which: Sequence[int]) -> Watch | None:
+    """The watch over a request, where anybody wants to see its pieces."""
+    run = calls.place.run
+    if calls.until is None and run.observe is None:
+        return None
+    starts = [calls.starts[i] for i in which]
+    return Watch(run=run, role=calls.place.role, starts=starts, until=calls.until, every=calls.every)
 
 
-def extend_trace(place: Place, start: Trace, completion: Completion) -> Trace:
+def extend_trace(calls: Calls, start: Trace, completion: Completion) -> Trace:
     """A trace with what a call added to it, and the answer found in the whole."""
+    step = completion.stop_string in calls.marks or (calls.growing and completion.finish.cut)
     segment = Segment(
         text=completion.text,
         origin=Origin.sampled,
         tokens=completion.tokens,
         token_ids=completion.token_ids,
         logprobs=completion.logprobs,
-        model=place.model,
+        model=calls.place.model,
         tool_calls=completion.tool_calls,
     )
-    return Trace(
-        prompt=start.prompt,
-        path=start.path,
+    return replace(
+        start,
         segments=(*start.segments, segment),
         finish=completion.finish,
         stop_string=completion.stop_string,
         error=completion.error,
-        answer=_answer(start.text, completion, place.kind),
+        answer=None if step else _answer(start.text, completion, calls.place.kind),
         scores=_rewards(completion),
     )
 
@@ -188,19 +226,19 @@ def _rewards(completion: Completion) -> tuple[Score, ...]:
 
 
 def _answer(before: str, completion: Completion, kind: AnswerKind) -> Answer | None:
-    if completion.finish in (Finish.aborted, Finish.error):
+    if completion.finish.lost:
         return None
     if completion.tool_calls:
         return called(completion.tool_calls)
-    return extract(before + completion.text, kind, truncated=completion.finish not in COMPLETE)
+    return extract(before + completion.text, kind, truncated=not completion.finish.ended)
 
 
-def request(calls: Calls, start: Trace, sampling: Sampling, seeds: tuple[int, ...]) -> Request:
-    """The call that continues a trace: the same messages, the same turn, nothing added that was not written."""
-    own = calls.place.model
+def request(calls: Calls, index: int, sampling: Sampling, seeds: tuple[int, ...]) -> Request:
+    """The call that continues a start: the same messages, the same turn, nothing added that was not written."""
+    start, own = calls.starts[index], calls.place.model
     # Token ids mean something to the model that wrote them only.
     prefix = tuple(s if s.model in ("", own) else replace(s, token_ids=()) for s in start.segments if s.text)
-    messages, tools = start.prompt, calls.place.run.tools_of(start.prompt)
+    messages, tools = start.prompt, start.tools
     if prefix and Capability.prefill not in calls.place.capabilities.can:
         calls.place.run.warn("this engine cannot continue a partial turn: the attempt was continued in a new user turn")
         spoken = (Message("assistant", start.text), Message("user", "Continue exactly where you stopped."))
@@ -210,18 +248,8 @@ def request(calls: Calls, start: Trace, sampling: Sampling, seeds: tuple[int, ..
         prefix=prefix,
         sampling=sampling,
         seeds=seeds,
-        continuation=calls.continuation,
+        continuation=calls.continuations[index] if calls.continuations else None,
+        steps=calls.steps[index] if calls.steps else (),
         tools=tools,
         apart=calls.until is not None,
     )
-
-
-def _alike(calls: Calls, at: int) -> int:
-    """How many starts from `at` on continue the very same text, and can share one request."""
-    starts, end = calls.starts, at + 1
-    if calls.steps:
-        return 1
-    first = starts[at]
-    while end < len(starts) and starts[end].segments is first.segments and starts[end].prompt is first.prompt:
-        end += 1
-    return end - at

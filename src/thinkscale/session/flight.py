@@ -44,12 +44,16 @@ class Flight:
     keys: tuple[str, ...]
     abort: Abort
     memory: Memory | None
+    settle: Callable[[Completion], None]
+    """Called once per draw as soon as it costs no more, with its completion."""
     land: Callable[[int, Completion, bool], None]
-    """Called once per draw with its index, its completion, and whether that was replayed from memory."""
+    """Called once per draw, then or later, with its index, its completion, and whether that came from memory."""
     looked_at: Callable[[], Awaitable[None]]
     """Waits until the consumer has seen what landed."""
     news: Callable[[Flight, int, Chunk], None] | None = None
     """Called with the flight, the index of a draw and every piece of it that arrives."""
+    undecided: Callable[[int], Awaitable[None] | None] = lambda _: None
+    """Waits for what was asked about a draw, if anything was: it may be cut where it stood."""
     frugal: bool = False
     """Whether known draws land one after the other, until the consumer has enough."""
     failed: Callable[[EngineError], None] | None = None
@@ -62,6 +66,8 @@ class Flight:
     lost: list[int] = field(init=False)
     """Tokens of attempts that broke off; they are charged to the draw."""
     landed: set[int] = field(init=False, default_factory=set)
+    cuts: dict[int, tuple[str, int]] = field(init=False, default_factory=dict)
+    """Text and tokens at which draws were cut: what an engine wrote beyond is charged and left out."""
     _retries: asyncio.TaskGroup = field(init=False)
 
     def __post_init__(self) -> None:
@@ -72,18 +78,18 @@ class Flight:
 
     async def run(self) -> None:
         """Bring every draw down: replayed, complete, failed, or cut off where a cancellation found it."""
-        if self.memory:
-            await self._replay(self.memory.recall(self.keys))
-        wanted = self._missing(range(self.request.n))
         try:
             async with asyncio.TaskGroup() as self._retries:
+                if self.memory:
+                    await self._replay(self.memory.recall(self.keys))
+                wanted = self._missing(range(self.request.n))
                 try:
                     await self._stream(wanted)
                 except EngineError as failure:
                     await self._retry(wanted, failure)
         finally:
             for index in self._missing(range(self.request.n)):
-                self._down(index, self._partial(index, Finish.aborted))
+                self._end(index, self._partial(index, Finish.aborted))
 
     async def _replay(self, known: Mapping[str, Completion]) -> None:
         """Land what was paid for. A draw that was aborted counts as such only where it would be aborted again."""
@@ -98,12 +104,20 @@ class Flight:
             elif index in cut and self.news:
                 self._show(index, cut[index])
                 self.news(self, index, Chunk(index, "", 0))
+                if question := self.undecided(index):
+                    await question
                 self._show(index, UNMADE)
         if self.landed:
             await self.looked_at()
         for index in self._missing(range(self.request.n)):
             if index in self.abort:
                 self._down(index, cut.get(index, UNMADE), replayed=index in cut)
+
+    def cut(self, index: int, text: str, tokens: int) -> None:
+        """End a draw at a text it had, whatever it has written since."""
+        if index not in self.cuts:
+            self.cuts[index] = (text, tokens)
+            self.abort.end(index)
 
     def _show(self, index: int, so_far: Completion) -> None:
         """Let a draw stand where a completion leaves it."""
@@ -205,7 +219,32 @@ class Flight:
         return Completion(text=self.text[index], finish=finish, tokens=tokens, usage=spent, error=error)
 
     def _down(self, index: int, completion: Completion, *, replayed: bool = False) -> None:
+        """Settle a draw that is complete, and land it once it is known whether it is cut."""
+        question = self.undecided(index)
+        if question is None or self.abort.over:
+            self._end(index, completion, replayed=replayed)
+        else:
+            self._settle(index, completion)
+            self._retries.create_task(self._land_later(question, index, completion, replayed))
+
+    async def _land_later(self, question: Awaitable[None], index: int, completion: Completion, replayed: bool) -> None:
+        try:
+            await question
+        finally:
+            self._land(index, completion, replayed)
+
+    def _end(self, index: int, completion: Completion, *, replayed: bool = False) -> None:
+        self._settle(index, completion)
+        self._land(index, completion, replayed)
+
+    def _settle(self, index: int, completion: Completion) -> None:
         self.landed.add(index)
+        lost = Usage(output_tokens=self.lost[index])
+        self.settle(replace(completion, usage=completion.usage + lost) if self.lost[index] else completion)
+
+    def _land(self, index: int, completion: Completion, replayed: bool) -> None:
+        if index in self.cuts and completion.finish is not Finish.error:
+            completion = _cut_back(completion, *self.cuts[index])
         if self.memory and not replayed and completion.usage.calls and completion.finish is not Finish.error:
             self.memory.remember(self.keys[index], completion)
         if self.lost[index]:
@@ -213,6 +252,14 @@ class Flight:
             finish = Finish.budget if completion.finish is Finish.length else completion.finish
             completion = replace(completion, usage=completion.usage + lost, finish=finish)
         self.land(index, completion, replayed)
+
+
+def _cut_back(whole: Completion, text: str, tokens: int) -> Completion:
+    """A completion as it was at an earlier text; its usage stays that of the whole."""
+    if whole.tokens <= tokens:
+        return replace(whole, finish=Finish.aborted, stop_string=None)
+    signals = whole.logprobs.split(tokens)[0] if whole.logprobs else None
+    return Completion(text=text, finish=Finish.aborted, tokens=tokens, logprobs=signals, usage=whole.usage)
 
 
 def _longer(whole: Logprobs | None, piece: Logprobs) -> Logprobs:

@@ -22,21 +22,20 @@ M = TypeVar("M", bound=Bounded)
 
 async def draw_through(
     place: Place,
-    problem: Problem,
+    draws: Sequence[tuple[Problem, Path]],
     by: Sequence[M],
-    paths: Sequence[Path],
-    solve: Callable[[M, Place], Awaitable[Outcome]],
+    solve: Callable[[M, Problem, Place], Awaitable[Outcome]],
 ) -> AsyncGenerator[tuple[int, Trace], None]:
-    """Draw one attempt per path through the methods in turn; yields `(index of the path, trace)`."""
+    """Make every draw of a problem at a path, through the methods in turn; yields `(index of the draw, trace)`."""
     landing: Landing[Trace] = Landing()
-    worst = [_ceiling(place, problem, method) for method in by]
-    undo = partial(give_back, place.ledger)
-    width = asyncio.Semaphore(place.run.concurrency or max(1, len(paths)))
+    width = asyncio.Semaphore(place.run.concurrency or max(1, len(draws)))
+    worst: dict[tuple[int, int], Cost] = {}
 
-    async def attempt(index: int, path: Path, grant: Grant) -> None:
+    async def attempt(index: int, grant: Grant) -> None:
+        problem, path = draws[index]
         inner = replace(place, ledger=place.ledger.child(grant.each), path=path)
         try:
-            outcome = await solve(by[index % len(by)], inner)
+            outcome = await solve(by[index % len(by)], problem, inner)
             unmade = Trace(prompt=problem.messages, path=path, finish=Finish.budget)
             place.ledger.refused |= inner.ledger.refused
             landing.put(index, outcome.best or next(iter(outcome.traces), unmade))
@@ -46,14 +45,18 @@ async def draw_through(
 
     async def launch() -> None:
         async with asyncio.TaskGroup() as attempts:
-            for index, path in enumerate(paths):
+            for index, (problem, _) in enumerate(draws):
                 if not await landing.unless_over(width.acquire()):
                     break
-                grant = await landing.unless_over(place.ledger.admit(worst[index % len(by)]), undo)
+                which = (id(problem), index % len(by))
+                if which not in worst:
+                    worst[which] = _ceiling(place, problem, by[index % len(by)])
+                admission = place.ledger.admit(worst[which])
+                grant = await landing.unless_over(admission, partial(give_back, place.ledger))
                 if grant is None:
                     width.release()
                     break
-                attempts.create_task(attempt(index, path, grant))
+                attempts.create_task(attempt(index, grant))
 
     try:
         async with aclosing(landing.of(launch(), patience=0)) as landed:

@@ -34,6 +34,8 @@ class Place:
     """What calls use unless they say otherwise; log-probabilities that the engine cannot give are left out."""
     before: tuple[Segment, ...] = ()
     """Text that every attempt at a problem continues."""
+    final: bool = True
+    """Whether an answer found here may stand; one on the way to another leaves the closing reserve where it is."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "main", self.main or self.engine)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Protocol
@@ -62,6 +62,8 @@ class Run:
     observe: Callable[[Event], None] | None = None
     pieces: bool = True
     """Whether who observes wants every piece of a text, or only hears of calls that ended."""
+    closes: bool = True
+    """Whether an attempt that its cap cut is asked for its answer, where no other has one."""
     account: Ledger | None = None
     """The account of the run, once it has one: what was spent is there even if the run does not come to its end."""
     classes: Classes = field(default_factory=Classes)
@@ -74,11 +76,16 @@ class Run:
     """Paid-for traces that the result does not rest on."""
     landings: set[Landing[Trace]] = field(default_factory=set)
     """Where draws in flight come down."""
+    effects: set[asyncio.Future[object]] = field(default_factory=set)
+    """Work outside of any model that is under way."""
+    leaves: dict[Path, Trace] = field(default_factory=dict)
+    """The end of every branch that was grown step by step."""
     cancelled: bool = False
     """Whether the run was told to come to its end with what it has."""
     turns: dict[tuple[str, str, str, Path], int] = field(default_factory=dict)
     """How many draws were made from every place: role, name of the prompt, name of the text, path."""
-    _variants: list[Problem] = field(default_factory=list)
+    branches: dict[Path, int] = field(default_factory=dict)
+    """How many branches every path has below it."""
     _slots: dict[int, Slots] = field(default_factory=dict)
     _named: tuple[tuple[Message, ...], str] | None = None
     _sampled: tuple[Sampling, str] | None = None
@@ -120,15 +127,17 @@ class Run:
         self.account.end()
         for landing in [*self.landings]:
             _expire(landing)
+        for effect in [*self.effects]:
+            effect.cancel()
 
     def watched(self, landing: Landing[Trace], ledger: Ledger) -> AbstractContextManager[None]:
         """A context in which what is in flight is aborted when the time of an account is up."""
         return nullcontext() if math.isinf(ledger.deadline) else _Alarm(landing, ledger)
 
-    def name_of(self, messages: tuple[Message, ...]) -> str:
-        """The name of a prompt; that of the one asked about last is remembered."""
+    def name_of(self, messages: tuple[Message, ...], tools: tuple[Mapping[str, object], ...] = ()) -> str:
+        """The name of a prompt with its tools; that of the last one is memoised."""
         if self._named is None or self._named[0] is not messages:
-            self._named = (messages, prompt_name(messages, self.tools_of(messages)))
+            self._named = (messages, prompt_name(messages, tools))
         return self._named[1]
 
     def sampling_of(self, sampling: Sampling) -> str:
@@ -136,11 +145,6 @@ class Run:
         if self._sampled is None or self._sampled[0] is not sampling:
             self._sampled = (sampling, sampling_name(sampling))
         return self._sampled[1]
-
-    def tools_of(self, messages: tuple[Message, ...]) -> tuple[Mapping[str, object], ...]:
-        """The tools that go with a prompt: those of the problem it is, also when that is put in other words."""
-        asked = (p for p in (self.problem, *self._variants) if p is not None)
-        return next((p.tools for p in asked if messages is p.messages or messages == p.messages), ())
 
     def relabelled(self, trace: Trace) -> Trace:
         """The trace with its answer under the label of its equivalence class."""
@@ -150,15 +154,26 @@ class Run:
 
     def number(self, role: str, start: Trace, n: int) -> int:
         """Number of the first of n new draws from a start: asking twice for the same thing gives other draws."""
-        place = (role, self.name_of(start.prompt), text_name(start.segments), start.path)
+        place = (role, self.name_of(start.prompt, start.tools), text_name(start.segments), start.path)
         turn = self.turns.get(place, 0)
         self.turns[place] = turn + n
         return turn
 
-    def offer(self, problem: Problem) -> None:
-        """Remember which tools go with a problem that a method put in other words."""
-        if problem.tools and problem is not self.problem and not self.tools_of(problem.messages):
-            self._variants.append(problem)
+    def grow(self, old: Trace, new: Sequence[Trace]) -> None:
+        """Note what a branch has grown into."""
+        self.leaves.pop(old.path, None)
+        self.leaves.update((trace.path, trace) for trace in new)
+
+    def left_behind(self, traces: Sequence[Trace]) -> list[Trace]:
+        """Branches that none of some traces continues: they were paid for, and are pruned."""
+        followed = {trace.path[:i] for trace in traces for i in range(len(trace.path) + 1)}
+        return [leaf.prune() for path, leaf in sorted(self.leaves.items()) if path not in followed]
+
+    def branch(self, path: Path, n: int) -> list[Path]:
+        """Paths of n new branches below a path."""
+        first = self.branches.get(path, 0)
+        self.branches[path] = first + n
+        return [(*path, first + j) for j in range(n)]
 
 
 @dataclass(slots=True)

@@ -7,25 +7,24 @@ section 3; each is a test in `tests/session`.
 
 from __future__ import annotations
 
-import asyncio
-import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, nullcontext
 from dataclasses import replace
-from typing import Protocol
+from typing import Protocol, cast
 
 from thinkscale.budget import Budget, Cost
 from thinkscale.engines.protocol import Capabilities, Capability, ThinkFormat
 from thinkscale.errors import CapabilityError
 from thinkscale.identity import seed_of
-from thinkscale.prompts import render
 from thinkscale.session.calls import Calls, make_calls
+from thinkscale.session.draws import Draws, fires
+from thinkscale.session.effects import run_effect
 from thinkscale.session.nested import draw_through
 from thinkscale.session.place import Place
-from thinkscale.types import AnswerKind, Finish, Logprobs, Message, Outcome, Path, Problem, Sampling, Trace
-
-LONG = 2e-4
-"""Seconds of a stop rule beyond which letting others run costs nothing beside it."""
+from thinkscale.session.scoring import likelihoods_of, rewards_of
+from thinkscale.session.starts import agree, end_step, forks, problem_of, root, sampling_with
+from thinkscale.session.watch import Until
+from thinkscale.types import AnswerKind, Finish, Logprobs, Message, Outcome, Path, Problem, Trace
 
 
 class Method(Protocol):
@@ -50,8 +49,6 @@ class Session:
 
     def __init__(self, place: Place) -> None:
         self.place = place
-        self.enough = False
-        """Whether a stop rule ended a `sample` of this session early."""
 
     @property
     def capabilities(self) -> Capabilities:
@@ -88,10 +85,11 @@ class Session:
         n: int = 1,
         *,
         by: Method | Sequence[Method] | None = None,
-        until: Callable[[Trace], bool] | None = None,
+        until: Until | None = None,
+        every: int = 1,
         enough: Callable[[Sequence[Trace]], bool] | None = None,
         **sampling: object,
-    ) -> list[Trace]:
+    ) -> Draws:
         """Draw up to n traces of one prompt; they come back in draw order.
 
         Args:
@@ -99,44 +97,81 @@ class Session:
             n: how many; fewer come back when the budget ends first.
             by: draw each attempt through this method instead of by one call; of several, through each in turn.
             until: shown each growing trace, with log-probabilities where they are asked for and the engine has them on
-                the way; their tuples go on growing, so copy what you keep. Returning true cuts that draw short
-                (`finish=aborted`).
+                the way; their tuples go on growing, so copy what you keep. It may be async. Returning true cuts that
+                draw back to what was shown (`finish=aborted`); what was written since is charged.
+            every: tokens between two traces that `until` is shown, at least 1.
             enough: a stop rule, shown the first 1, 2, … traces in draw order, so that finishing order cannot change
                 where it fires. Draws that it makes unnecessary are cancelled and charged, and do not come back.
-            **sampling: fields of `Sampling`.
+            **sampling: fields of `Sampling`. What a `stop` given here ends is a step and answers nothing.
         """
         early: dict[int, Trace] = {}
-        first: list[Trace] = []
-        fired = False
+        first = Draws()
         if enough is not None and hasattr(enough, "within"):
             enough = enough.within(n)
-        async with aclosing(self._attempts(what, n, by, until, sampling)) as attempts:
+        async with aclosing(self._attempts(what, n, by, sampling, until=until, every=every)) as attempts:
             async for index, trace in attempts:
                 early[index] = trace
-                while len(first) in early and not fired:
-                    first = await self._agreed(first, early.pop(len(first)))
-                    fired = enough is not None and len(first) < n and await _fires(enough, first)
-                if fired:
-                    self.enough = True
+                while len(first) in early and not first.enough:
+                    await agree(self.place, first, early.pop(len(first)))
+                    first.enough = enough is not None and len(first) < n and await fires(enough, first)
+                if first.enough:
                     break
         return first
 
     async def arrivals(
-        self,
-        what: Problem | Sequence[Message],
-        n: int = 1,
-        *,
-        by: Method | Sequence[Method] | None = None,
-        until: Callable[[Trace], bool] | None = None,
-        **sampling: object,
+        self, what: Problem | Sequence[Message], n: int = 1, *, by: Method | None = None, **sampling: object
     ) -> AsyncGenerator[Trace, None]:
         """The same in order of arrival. Leaving the loop cancels the rest; wrap it in `contextlib.aclosing`.
 
         An answer bears the label that its class has by then: two classes that a later answer unites keep theirs.
         """
-        async with aclosing(self._attempts(what, n, by, until, sampling)) as attempts:
+        async with aclosing(self._attempts(what, n, by, sampling)) as attempts:
             async for _, trace in attempts:
-                yield (await self._agreed([], trace))[0]
+                agreed: list[Trace] = []
+                await agree(self.place, agreed, trace)
+                yield agreed[0]
+
+    async def each(
+        self,
+        asked: Sequence[Problem | Sequence[Message]],
+        n: int = 1,
+        *,
+        under: Sequence[Sequence[Trace]] = (),
+        by: Method | None = None,
+        final: bool = True,
+        **sampling: object,
+    ) -> list[list[Trace]]:
+        """Draw every prompt n times, all at once; equal prompts share a request.
+
+        Args:
+            asked: problems, or bare messages.
+            n: draws of each; fewer come back when the budget ends first.
+            under: for every prompt, the traces that it was made from; its draws stand below the first of them.
+            by: draw each through this method instead of by one call.
+            final: whether what is said may answer the problem. The reply of a judge may not, and leaves what is kept
+                back for a closing question where it is.
+            **sampling: fields of `Sampling`.
+
+        Returns:
+            One group of traces per prompt, in order.
+        """
+        place = self.place if final else replace(self.place, final=False)
+        parents = under or [()] * len(asked)
+        rooted = [root(place, what, n, above) for what, above in zip(asked, parents, strict=True)]
+        starts = [start for group in rooted for start in group]
+        if by is None:
+            arriving = make_calls(self._calls(starts, sampling, place=place))
+        else:
+            problems = [problem_of(place, what) for what in asked for _ in range(n)]
+            draws = [(problem, start.path) for problem, start in zip(problems, starts, strict=True)]
+            arriving = self._through(replace(place, sampling=sampling_with(place, sampling)), draws, (by,))
+        async with aclosing(arriving) as arrived:
+            found = {index: trace async for index, trace in arrived}
+        agreed: list[Trace] = []
+        for index, trace in sorted(found.items()):
+            await agree(place, agreed, replace(trace, parents=starts[index].parents))
+        by_index = dict(zip(sorted(found), agreed, strict=True))
+        return [[by_index[i] for i in range(at, at + n) if i in by_index] for at in range(0, len(starts), n)]
 
     async def extend(
         self,
@@ -144,7 +179,8 @@ class Session:
         n: int = 1,
         *,
         inject: str = "",
-        until: Callable[[Trace], bool] | None = None,
+        until: Until | None = None,
+        every: int = 1,
         final: bool = True,
         **sampling: object,
     ) -> list[Trace]:
@@ -154,53 +190,76 @@ class Session:
         continued whatever it says, so an answer found in it does not free what is kept back for a closing question.
         """
         opened = [t.inject(inject) for t in traces]
-        starts = [replace(t, path=path, finish=Finish.open) for t in opened for path in self._forks(t, n)]
-        results = [replace(s, finish=Finish.budget) for s in starts]
-        calls = Calls(place=self.place, starts=starts, sampling=self._with(sampling), until=until, final=final)
-        async with aclosing(make_calls(calls)) as extended:
-            async for index, trace in extended:
-                results[index] = trace
-        agreed: list[Trace] = []
-        for trace in results:
-            agreed = await self._agreed(agreed, trace)
-        return agreed
+        starts = [fork for t in opened for fork in forks(self.place, t, n)]
+        place = self.place if final else replace(self.place, final=False)
+        return await self._continued(self._calls(starts, sampling, until, every, place=place))
 
-    async def ask(self, template: str, n: int = 1, *, max_tokens: int | None = None, **fields: object) -> list[Trace]:
-        """Put a fresh question made from `prompts/<template>.txt`: to a critic, a judge, an aggregator."""
-        return await self.sample((Message("user", render(template, **fields)),), n, max_tokens=max_tokens)
+    async def step(
+        self,
+        traces: Sequence[Trace],
+        n: int = 1,
+        *,
+        mark: str | None = "\n\n",
+        until: Until | None = None,
+        every: int = 1,
+        **sampling: object,
+    ) -> list[list[Trace]]:
+        """Continue every growing trace n ways by one step, all at once; equal texts share a request.
 
-    async def ask_each(self, template: str, asked: Sequence[Mapping[str, object]], **sampling: object) -> list[Trace]:
-        """Put one fresh question per set of fields, all at once; fewer replies come back when the budget ends first.
+        Args:
+            traces: a frontier; a trace that has ended stands alone in its group, as it was.
+            n: ways, at least 1.
+            mark: what ends a step; it stays in the text, as the model's own. `None`: `max_tokens` ends it alone.
+            until: as of `sample`.
+            every: as of `sample`.
+            **sampling: fields of `Sampling`.
 
-        What is said here is about answers and is none: it does not free what is kept back for a closing question.
+        Returns:
+            One group per trace, in order. A trace whose turn is not over has no answer; what the budget does not allow
+            comes back as it was, with `finish=budget`.
         """
-        starts = [self.open((Message("user", render(template, **fields)),)) for fields in asked]
-        calls = Calls(place=self.place, starts=starts, sampling=self._with(sampling), final=False)
-        async with aclosing(make_calls(calls)) as replies:
-            arrived = {index: trace async for index, trace in replies}
-        return [trace for _, trace in sorted(arrived.items())]
+        growing = [t for t in traces if t.growing]
+        starts = [fork for t in growing for fork in forks(self.place, t, n)]
+        stops = (*self.place.sampling.stop, mark) if mark else self.place.sampling.stop
+        calls = self._calls(starts, {**sampling, "stop": stops}, until, every)
+        marks = frozenset({mark}) if mark else frozenset()
+        stepped = iter(await self._continued(replace(calls, marks=marks, growing=True)))
+        groups = [[end_step(next(stepped), mark) for _ in range(n)] if t.growing else [t] for t in traces]
+        for trace, group in zip(traces, groups, strict=True):
+            self.place.run.grow(trace, group)
+        return groups
+
+    async def probe(self, traces: Sequence[Trace], suffix: str, **sampling: object) -> list[Trace]:
+        """What the model would say after `suffix`, on forks that are charged, shown and thrown away; in order.
+
+        A fork that the budget does not allow comes back as the trace with the suffix, with `finish=budget`.
+        """
+        run = self.place.run
+        starts = [replace(t.inject(suffix), path=run.branch(t.path, 1)[0], finish=Finish.open) for t in traces]
+        probes = await self._continued(self._calls(starts, sampling, place=replace(self.place, final=False)))
+        run.surplus.extend(fork.prune() for fork in probes if fork.finish is not Finish.budget)
+        return probes
 
     def seed(self, problem: Problem, purpose: str) -> int:
         """A seed for what a method itself leaves to chance; it follows from the run's seed, as that of a draw does."""
         run = self.place.run
-        return seed_of(run.seed, self.place.role, run.name_of(problem.messages), purpose, self.place.path)
+        name = run.name_of(problem.messages, problem.tools)
+        return seed_of(run.seed, self.place.role, name, purpose, self.place.path)
 
-    async def likelihood(self, prompt: Problem | Trace, continuation: str) -> Logprobs | None:
-        """Teacher-forced log-probabilities of a given text after a prompt or a trace; `None` when the budget is spent.
+    async def likelihoods(self, pairs: Sequence[tuple[Problem | Trace, str]]) -> list[Logprobs | None]:
+        """Log-probabilities that the model gives texts behind prompts or traces, all at once.
+
+        Args:
+            pairs: what comes before, and the text.
+
+        Returns:
+            In order; `None` where the budget is spent or the engine failed.
 
         Raises:
             CapabilityError: the engine cannot score given text.
         """
         self.require(frozenset({Capability.likelihood}))
-        start = prompt if isinstance(prompt, Trace) else self._start(prompt)
-        sampling = replace(self.place.sampling, max_tokens=0, logprobs=self.place.sampling.logprobs or 0)
-        calls = Calls(place=self.place, starts=[start], sampling=sampling, continuation=continuation)
-        async with aclosing(make_calls(calls)) as scored:
-            found = [trace async for _, trace in scored]
-        if found and found[0].finish is Finish.error:
-            self.warn(f"the likelihood of a text is not known: {found[0].error or 'the engine gave no reason'}")
-        whole = found and found[0].finish not in (Finish.error, Finish.aborted, Finish.budget)
-        return found[0].segments[-1].logprobs if whole else None
+        return await likelihoods_of(self.place, pairs)
 
     async def rewards(
         self, traces: Sequence[Trace], split: Callable[[str], Sequence[str]] = lambda text: (text,)
@@ -218,20 +277,15 @@ class Session:
             CapabilityError: the engine of this session is no reward model.
         """
         self.require(frozenset({Capability.rewards}))
-        judged = [(i, t) for i, t in enumerate(traces) if t.text]
-        calls = Calls(
-            place=self.place,
-            starts=[Trace(prompt=t.prompt, path=t.path) for _, t in judged],
-            sampling=replace(self.place.sampling, max_tokens=0, logprobs=None),
-            steps=[tuple(split(t.text)) for _, t in judged],
-        )
-        found: list[tuple[float, ...] | None] = [None] * len(traces)
-        async with aclosing(make_calls(calls)) as rewarded:
-            async for index, trace in rewarded:
-                found[judged[index][0]] = trace.scores[-1].steps if trace.scores else None
-                if trace.finish is Finish.error:
-                    self.warn(f"an answer could not be judged: {trace.error or 'the engine gave no reason'}")
-        return found
+        return await rewards_of(self.place, traces, split)
+
+    async def outside(self, effect: Callable[..., object], *args: object) -> object:
+        """What `effect(*args)` returns: a user's check, tool, test or retriever, which is no call to a model.
+
+        It is recorded where its result is plain data, replayed, and ended by the budget's time. `None`, and a warning,
+        where it raises or does not end.
+        """
+        return await run_effect(self.place, effect, args)
 
     def role(self, name: str) -> Session:
         """The engine that plays a role (`judge`, `draft`, `reward`), on the same ledger.
@@ -287,64 +341,59 @@ class Session:
                 "scorer or model"
             )
 
+    def open(self, what: Problem | Sequence[Message]) -> Trace:
+        """An empty trace of the problem, to be extended; no call is made."""
+        return root(self.place, what, 1)[0]
+
     def _attempts(
         self,
         what: Problem | Sequence[Message],
         n: int,
         by: Method | Sequence[Method] | None,
-        until: Callable[[Trace], bool] | None,
-        sampling: dict[str, object],
+        sampling: Mapping[str, object],
+        *,
+        until: Until | None = None,
+        every: int = 1,
     ) -> AsyncGenerator[tuple[int, Trace], None]:
-        start = self._start(what)
-        first = self.place.run.number(self.place.role, start, n)
-        paths = [(*self.place.path, first + j) for j in range(n)]
+        starts = root(self.place, what, n)
         if by is None:
-            starts = [Trace(prompt=start.prompt, segments=start.segments, path=path) for path in paths]
-            return make_calls(Calls(place=self.place, starts=starts, sampling=self._with(sampling), until=until))
-        problem = what if isinstance(what, Problem) else Problem(messages=start.prompt, answer_kind=self.kind)
-        place = replace(self.place, sampling=self._with(sampling))
+            return make_calls(self._calls(starts, sampling, until, every))
+        problem = problem_of(self.place, what)
         methods = by if isinstance(by, Sequence) else (by,)
-        return draw_through(place, problem, methods, paths, lambda method, at: method.solve(problem, Session(at)))
+        place = replace(self.place, sampling=sampling_with(self.place, sampling))
+        return self._through(place, [(problem, start.path) for start in starts], methods)
 
-    def open(self, what: Problem | Sequence[Message]) -> Trace:
-        """An empty trace of the problem, to be extended; no call is made."""
-        start = self._start(what)
-        return replace(start, path=(*self.place.path, self.place.run.number(self.place.role, start, 1)))
+    @staticmethod
+    def _through(
+        place: Place, draws: Sequence[tuple[Problem, Path]], by: Sequence[Method]
+    ) -> AsyncGenerator[tuple[int, Trace], None]:
+        return draw_through(place, draws, by, lambda method, problem, at: method.solve(problem, Session(at)))
 
-    def _start(self, what: Problem | Sequence[Message]) -> Trace:
-        if isinstance(what, Problem):
-            self.place.run.offer(what)
-            return Trace(prompt=what.messages, segments=self.place.before, path=self.place.path)
-        return Trace(prompt=tuple(what), path=self.place.path)
+    def _calls(
+        self,
+        starts: Sequence[Trace],
+        sampling: Mapping[str, object],
+        until: Until | None = None,
+        every: int = 1,
+        *,
+        place: Place | None = None,
+    ) -> Calls:
+        return Calls(
+            place=place or self.place,
+            starts=starts,
+            sampling=sampling_with(self.place, sampling),
+            until=until,
+            every=every,
+            marks=frozenset(cast(Sequence[str], sampling.get("stop") or ())),
+        )
 
-    def _forks(self, trace: Trace, n: int) -> list[Path]:
-        """Paths of n continuations; the first and only one keeps the path of what it continues."""
-        turn = self.place.run.number(self.place.role, trace, n)
-        if n == 1 and turn == 0:
-            return [trace.path]
-        return [(*trace.path, turn + j) for j in range(n)]
-
-    def _with(self, sampling: dict[str, object]) -> Sampling:
-        given = {name: value for name, value in sampling.items() if value is not None}
-        return replace(self.place.sampling, **given) if given else self.place.sampling  # type: ignore[arg-type]
-
-    async def _agreed(self, traces: list[Trace], new: Trace) -> list[Trace]:
-        """The traces and one more, every answer under the label of its equivalence class."""
-        traces.append(new)
-        if new.answer is None:
-            return traces
-        classes = self.place.run.classes
-        if classes.settled([new.answer], self.kind):
-            traces[-1] = self.place.run.relabelled(new)
-            return traces
-        await classes.add([new.answer], self.kind)
-        return [self.place.run.relabelled(t) for t in traces]
-
-
-async def _fires(enough: Callable[[Sequence[Trace]], bool], traces: Sequence[Trace]) -> bool:
-    """Ask a stop rule about some traces. One that is slow lets others run between two draws."""
-    began = time.perf_counter()
-    fired = enough(traces)
-    if time.perf_counter() - began > LONG:
-        await asyncio.sleep(0)
-    return fired
+    async def _continued(self, calls: Calls) -> list[Trace]:
+        """What became of every start, in order; what the budget did not allow as it was."""
+        results = [replace(start, finish=Finish.budget) for start in calls.starts]
+        async with aclosing(make_calls(calls)) as extended:
+            async for index, trace in extended:
+                results[index] = trace
+        agreed: list[Trace] = []
+        for trace in results:
+            await agree(self.place, agreed, trace)
+        return agreed

@@ -1,0 +1,70 @@
+"""What is done with the pieces of a growing draw: observers are told, and `until` may cut it where a snapshot stood.
+
+A question about a snapshot that is awaited changes no result however long it takes: the draw goes on meanwhile, and is
+delivered, cut back to the snapshot or whole, once the question is answered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
+from functools import partial
+from inspect import isawaitable
+
+from thinkscale.engines.protocol import Chunk
+from thinkscale.session.flight import Flight
+from thinkscale.session.run import Event, Run
+from thinkscale.types import Origin, Segment, Trace
+
+Until = Callable[[Trace], bool | Awaitable[bool]]
+"""Shown a growing trace, says whether it has gone far enough."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Watch:
+    """The watch over the draws of one request."""
+
+    run: Run
+    role: str
+    starts: list[Trace]
+    """What each draw continues."""
+    until: Until | None
+    every: int
+    """Tokens between two snapshots that `until` is shown."""
+    _next: dict[int, int] = field(default_factory=dict)
+    _questions: dict[int, asyncio.Task[None]] = field(default_factory=dict)
+
+    def hear(self, flight: Flight, index: int, chunk: Chunk) -> None:
+        """Take in a piece of a draw."""
+        if self.run.observe and self.run.pieces and (chunk.tokens or chunk.text):
+            at = len(flight.text[index]) - len(chunk.text)
+            path = self.starts[index].path
+            self.run.observe(Event(path=path, role=self.role, text=chunk.text, at=at, tokens=chunk.tokens))
+        if self.until and chunk.completion is None and index not in flight.cuts:
+            tokens = flight.tokens[index]
+            if self.every == 1 or tokens >= self._next.get(index, self.every):
+                self._next[index] = tokens + self.every
+                self._ask(flight, index)
+
+    def _ask(self, flight: Flight, index: int) -> None:
+        start, tokens, text = self.starts[index], flight.tokens[index], flight.text[index]
+        segment = Segment(text=text, origin=Origin.sampled, tokens=tokens, logprobs=flight.signals[index])
+        verdict = self.until(replace(start, segments=(*start.segments, segment))) if self.until else False
+        if isawaitable(verdict):
+            before = self._questions.get(index)
+            work = self._answer(before, verdict, partial(flight.cut, index, text, tokens))
+            self._questions[index] = asyncio.create_task(work)
+        elif verdict:
+            flight.cut(index, text, tokens)
+
+    @staticmethod
+    async def _answer(before: asyncio.Task[None] | None, verdict: Awaitable[bool], cut: Callable[[], None]) -> None:
+        if before is not None:
+            await before
+        if await verdict:
+            cut()
+
+    def undecided(self, index: int) -> Awaitable[None] | None:
+        """What to wait for before a draw may be delivered, if anything was asked about it."""
+        return self._questions.pop(index, None)
