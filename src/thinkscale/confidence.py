@@ -153,3 +153,8 @@ _GROUPS: dict[str, Callable[[FloatArray], float]] = {
     "lowest": lambda groups: float(groups.min()),
     "tail": lambda groups: float(groups[-1]),
 }
+
+
+def window_of(cap: int) -> int:
+    """Tokens of a group where an attempt has at most `cap`: an eighth of them, and DeepConf's own 2,048 at most."""
+    return max(1, min(2048, cap // 8))

@@ -68,6 +68,10 @@ class Price:
     input: float = 0.0
     output: float = 0.0
 
+    def of(self, read: float, written: float = 0.0) -> float:
+        """US dollars for so many tokens; what is free costs nothing, however much it is."""
+        return ((read * self.input if self.input else 0.0) + (written * self.output if self.output else 0.0)) / 1e6
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capabilities:
@@ -80,6 +84,8 @@ class Capabilities:
     can: frozenset[Capability] = frozenset()
     context: int | None = None
     """Tokens of prompt and answer together."""
+    vocab: int = 0
+    """Tokens in the vocabulary; 0 when unknown."""
     concurrency: int = 64
     """Draws that are worth having in flight at once."""
     exact: bool = True

@@ -15,7 +15,7 @@ from thinkscale.selection import Selector
 from thinkscale.selection.best import Best
 from thinkscale.session import Method, Session
 from thinkscale.steps import split_steps
-from thinkscale.types import Finish, Outcome, Problem, Score, Stopped, Trace
+from thinkscale.types import Outcome, Problem, Score, Stopped, Trace
 
 
 class Measure(StrEnum):
@@ -101,7 +101,7 @@ class Cascade:
         if self.measure is Measure.margin:
             first, second, *_ = [*(v.weight for v in outcome.votes), 0.0, 0.0]
             measured = (first - second) / (sum(v.weight for v in outcome.votes) or 1.0)
-        return outcome.answer is not None and measured is not None and measured >= least
+        return outcome.answer is not None and (least <= 0 or (measured is not None and measured >= least))
 
     def _passed_on(self, problem: Problem, llm: Session, found: Outcome) -> tuple[Problem, Session]:
         if self.carry is Carry.hint and found.answer is not None:
@@ -115,4 +115,4 @@ def _unfinished(trace: Trace, llm: Session) -> str:
     thought, closed, _ = trace.text.rpartition(llm.think.close.strip())
     if closed:
         return thought
-    return "".join(split_steps(trace.text)[:-1]) if trace.finish in (Finish.eos, Finish.stop) else trace.text
+    return "".join(split_steps(trace.text)[:-1]) if trace.finish.ended else trace.text

@@ -11,7 +11,7 @@ from functools import partial
 import numpy as np
 
 from thinkscale.budget import Cost
-from thinkscale.confidence import FloatArray, GrowingGroups, token_confidence, trace_confidence
+from thinkscale.confidence import FloatArray, GrowingGroups, token_confidence, trace_confidence, window_of
 from thinkscale.errors import ScorerError, SpecError
 from thinkscale.needs import Capability, Needs, Sign
 from thinkscale.registry import at_least, spec
@@ -37,8 +37,8 @@ class DeepconfOnline:
     warmup: int = 16
     keep: float = 90.0
     """Percent η of the warm-up that is sure enough; 90 is the safe choice, 10 the paper's aggressive one."""
-    window: int = 2048
-    """Tokens of a group."""
+    window: int | None = None
+    """Tokens of a group; when `none` an eighth of a call's cap, and 2048, the paper's, at most."""
     top: int = 20
     """Likeliest tokens k behind the confidence of one."""
     consensus: float | None = 0.95
@@ -63,14 +63,15 @@ class DeepconfOnline:
         """Warm up, set the threshold, draw on under it, vote."""
         draw = partial(llm.sample, problem, temperature=self.temperature, top_p=self.top_p)
         first = await draw(min(self.warmup, self.n))
-        sure = {t.path: self._lowest(t) for t in first}
+        window = self.window or window_of(llm.cap)
+        sure = {t.path: self._lowest(t, window) for t in first}
         known = [c for c in sure.values() if c > -math.inf]
         threshold = float(np.percentile(known, 100 - self.keep)) if known else -math.inf
         if any(t.tokens for t in first) and not known:
             llm.warn(f"the {self.top} likeliest tokens were asked for and did not come: no attempt was judged")
 
         def scored(traces: Sequence[Trace]) -> list[Trace]:
-            sure.update((t.path, self._lowest(t)) for t in traces if t.path not in sure)
+            sure.update((t.path, self._lowest(t, window)) for t in traces if t.path not in sure)
             voice = {path: c if c >= threshold else -math.inf for path, c in sure.items()}
             return [t.scored(Score(value=voice[t.path], kind=KIND)) for t in traces]
 
@@ -78,7 +79,7 @@ class DeepconfOnline:
             weights = [v.weight for v in self.select(scored([*first, *later])).votes]
             return self.consensus is not None and bool(weights) and weights[0] >= self.consensus * sum(weights)
 
-        left, unsure = max(0, self.n - self.warmup), _Unsure(threshold, self)
+        left, unsure = max(0, self.n - self.warmup), _Unsure(threshold, window, self.top)
         later = await draw(left, until=unsure, enough=agreed) if left and not agreed(()) else Draws()
         pool = scored([*first, *later])
         return Outcome.of(self.select(pool), pool, enough=later.enough or (left > 0 and not later))
@@ -87,8 +88,8 @@ class DeepconfOnline:
         """No attempt is aborted."""
         return Cost(tokens=cap, calls=1) * self.n
 
-    def _lowest(self, trace: Trace) -> float:
-        return trace_confidence(_sure(sampled_logprobs(trace), self.top), self.window, "lowest")
+    def _lowest(self, trace: Trace, window: int) -> float:
+        return trace_confidence(_sure(sampled_logprobs(trace), self.top), window, "lowest")
 
 
 @dataclass(slots=True)
@@ -96,7 +97,8 @@ class _Unsure:
     """Whether some full window of a growing trace is less confident than the threshold."""
 
     threshold: float
-    method: DeepconfOnline
+    window: int
+    top: int
     groups: dict[Path, GrowingGroups] = field(default_factory=dict)
 
     def __call__(self, trace: Trace) -> bool:
@@ -104,8 +106,8 @@ class _Unsure:
         if signals is None:
             return False
         if seen is None or seen.tokens > len(signals.chosen):  # the draw is new, or broke off and was begun anew
-            seen = self.groups[trace.path] = GrowingGroups(self.method.window)
-        return seen.grow(_sure(signals, self.method.top, seen.tokens)) < self.threshold
+            seen = self.groups[trace.path] = GrowingGroups(self.window)
+        return seen.grow(_sure(signals, self.top, seen.tokens)) < self.threshold
 
 
 def _sure(signals: Logprobs | None, top: int, start: int = 0) -> FloatArray:

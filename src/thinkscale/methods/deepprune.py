@@ -15,8 +15,6 @@ from thinkscale.selection.weighted_vote import WeightedVote
 from thinkscale.session import Session
 from thinkscale.types import Finish, Outcome, Problem, Score, Trace
 
-LOST = frozenset({Finish.aborted, Finish.error})
-
 
 class Judge(Protocol):
     """Says which beginnings of attempts lead to the same answer."""
@@ -73,7 +71,7 @@ class Deepprune:
         """Begin, look where it leads, prune, finish, vote."""
         first = min(self.probe_tokens, llm.cap)
         begun = await llm.sample(problem, self.n, max_tokens=first, temperature=self.temperature)
-        pool, alive = {t.path: _pruned(t) for t in begun}, [t for t in begun if t.finish not in LOST]
+        pool, alive = {t.path: _pruned(t) for t in begun}, [t for t in begun if not t.finish.lost]
         probes = alive if self.judge else await self._probed(alive, llm)
         similarity = await self.judge.similarity(problem, alive, llm) if self.judge else _agreement(probes)
         weights: dict[int, float] = {}
@@ -112,6 +110,6 @@ def _agreement(probes: Sequence[Trace]) -> Similarity:
 
 
 def _pruned(trace: Trace) -> Trace:
-    if trace.finish in LOST:
+    if trace.finish.lost:
         return trace
     return replace(trace, finish=Finish.aborted, answer=None, error="pruned: another attempt of its cluster goes on")

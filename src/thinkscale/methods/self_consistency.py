@@ -34,8 +34,13 @@ class SelfConsistency:
         at_least(1, n=self.n)
 
     async def solve(self, problem: Problem, llm: Session) -> Outcome:
-        """Sample until the stop rule is satisfied, then vote."""
-        traces = await llm.sample(problem, self.n, by=self.by, enough=self.stop, temperature=self.temperature)
+        """Sample until the stop rule is satisfied, then vote; greedy attempts are all the same, so one is drawn."""
+        greedy = self.temperature == 0 and self.by is None and self.n > 1
+        if greedy:
+            llm.warn("at temperature 0 all attempts are the same: one was drawn, and there is no vote")
+        traces = await llm.sample(
+            problem, 1 if greedy else self.n, by=self.by, enough=self.stop, temperature=self.temperature
+        )
         return Outcome.of(self.select(traces), traces, enough=traces.enough, needed=traces.needed)
 
     def ceiling(self, cap: int) -> Cost:

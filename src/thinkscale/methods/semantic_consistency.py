@@ -103,7 +103,7 @@ def cosine(a: Sequence[float], b: Sequence[float]) -> float:
 
 def _agrees(reply: Trace, judge: Session) -> bool:
     said = _VERDICT.findall(judge.think.split(reply.text)[1])
-    return bool(said) and said[-1].lower() == "yes" and reply.finish not in (Finish.error, Finish.aborted)
+    return bool(said) and said[-1].lower() == "yes" and not reply.finish.lost
 
 
 def _worded(trace: Trace, kind: AnswerKind) -> Trace:

@@ -17,7 +17,7 @@ from thinkscale.budget import Bounded, Cost
 from thinkscale.engines.protocol import ThinkFormat
 from thinkscale.lexicons import count
 from thinkscale.session import Session
-from thinkscale.types import Finish, Logprobs, Origin, Problem, Score, Segment, Trace
+from thinkscale.types import Logprobs, Origin, Problem, Score, Segment, Trace
 
 UNJUDGED = -math.inf
 """The score of what cannot be judged."""
@@ -59,7 +59,7 @@ def shown(trace: Trace, think: ThinkFormat | None) -> Trace:
 def up_to_its_last_word(trace: Trace) -> Trace:
     """A trace without what was injected after the model's last word; empty where there is nothing to judge."""
     own = [i for i, s in enumerate(trace.segments) if s.origin is Origin.sampled and s.text.strip()]
-    judged = own and trace.finish not in (Finish.error, Finish.aborted)
+    judged = own and not trace.finish.lost
     return replace(trace, segments=trace.segments[: own[-1] + 1] if judged else ())
 
 

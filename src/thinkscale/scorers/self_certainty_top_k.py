@@ -44,7 +44,7 @@ class SelfCertaintyTopK:
         signals = sampled_logprobs(trace)
         if signals is None or not signals.chosen:
             return UNJUDGED
-        vocab = signals.vocab or self.vocab
+        vocab = signals.vocab or self.vocab or llm.capabilities.vocab
         try:
             if not vocab:
                 raise ScorerError("the engine does not tell the size of its vocabulary: give it as `vocab=`")

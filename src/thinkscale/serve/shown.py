@@ -19,7 +19,6 @@ from thinkscale.types import Finish, Logprobs, Origin, Outcome, Stopped, Trace, 
 REASONING_FIELDS = ("reasoning_content", "reasoning")
 """Both names under which clients look for thinking."""
 _HALF = frozenset({Finish.budget, Finish.aborted, Finish.error})
-_CUT = _HALF | {Finish.length}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +76,7 @@ def choice_of(trace: Trace, think: ThinkFormat | None, *, at: int = 0) -> Choice
         thought=thought,
         whole=whole,
         calls=calls,
-        finish="length" if trace.finish in _CUT else "tool_calls" if calls else "stop",
+        finish="length" if trace.finish.cut or trace.finish.lost else "tool_calls" if calls else "stop",
         logprobs=_signals(trace),
         tokens=trace.tokens * share,
     )

@@ -74,5 +74,5 @@ def _ceiling(place: Place, problem: Problem, by: Bounded) -> Cost:
     for engine in (place.engine, *(place.engine_of(name) for name in sorted(needs.roles.keys() | needs.players))):
         if price := engine.capabilities.price:
             read = engine.count(Request(messages=problem.messages)) + ceiling.tokens
-            usd = max(usd, (ceiling.calls * read * price.input + ceiling.tokens * price.output) / 1e6)
+            usd = max(usd, price.of(ceiling.calls * read, ceiling.tokens))
     return replace(ceiling, usd=usd) if usd else ceiling
