@@ -55,17 +55,18 @@ def main(arguments: list[str]) -> None:
     path = Path(arguments[0]) if arguments else SLICE
     if not path.exists():
         sys.exit(f"there is no `{path}`: give a file of the release, or nothing for the slice")
+    # Of tied answers the one seen first wins here, as in the release: the figures are whole.
     questions, whole = recorded(path) if arguments else sliced(path), bool(arguments)
     print(f"{'rule':16} {'right':>6} {'samples':>8} {'tokens':>10}   {SETS.get(len(questions), 'no set')}, gpt-oss-20b")
     for name, found in comparison(questions).items():
         published = PUBLISHED[name].get(len(questions), ())
         paid = f"{found.tokens:10.0f}" if whole else f"{'–':>10}"
-        seen = (found.correct, found.samples, found.tokens)
+        seen = (found.first_seen, found.samples, found.tokens)
         note = "same" if published and seen[: 2 + whole] == published[: 2 + whole] else "other"
         if not whole and not exact(name, questions):
             note = "not exact: it goes past the slice"
         figures = ", ".join(map(str, published))
-        print(f"{name:16} {found.correct:6.0f} {found.samples:8.0f} {paid}   {figures:20}   {note}")
+        print(f"{name:16} {found.first_seen:6.0f} {found.samples:8.0f} {paid}   {figures:20}   {note}")
 
 
 if __name__ == "__main__":

@@ -56,14 +56,17 @@ if TYPE_CHECKING:
     from thinkscale.scorers.sum_logprob import SumLogprob as SumLogprob
     from thinkscale.scorers.verbalised_confidence import VerbalisedConfidence as VerbalisedConfidence
     from thinkscale.selection.best import Best as Best
+    from thinkscale.selection.best_of_majority import BestOfMajority as BestOfMajority
     from thinkscale.selection.borda import Borda as Borda
     from thinkscale.selection.cisc import Cisc as Cisc
     from thinkscale.selection.confidence_filtered_vote import ConfidenceFilteredVote as ConfidenceFilteredVote
     from thinkscale.selection.majority import Majority as Majority
+    from thinkscale.selection.majority_of_bests import MajorityOfBests as MajorityOfBests
     from thinkscale.selection.mean import Mean as Mean
     from thinkscale.selection.median import Median as Median
     from thinkscale.selection.minimum_bayes_risk import MinimumBayesRisk as MinimumBayesRisk
     from thinkscale.selection.perplexity_consistency import PerplexityConsistency as PerplexityConsistency
+    from thinkscale.selection.pessimistic import Pessimistic as Pessimistic
     from thinkscale.selection.random import Random as Random
     from thinkscale.selection.rpc import Rpc as Rpc
     from thinkscale.selection.shortest import Shortest as Shortest
@@ -92,6 +95,7 @@ _HOMES = {
     "Atts": "methods.atts",
     "Best": "selection.best",
     "BestOfInfinity": "stopping.best_of_infinity",
+    "BestOfMajority": "selection.best_of_majority",
     "BestOfN": "methods.best_of_n",
     "Borda": "selection.borda",
     "Budget": "budget",
@@ -114,6 +118,7 @@ _HOMES = {
     "HttpReward": "engines.http_reward",
     "Length": "scorers.length",
     "Majority": "selection.majority",
+    "MajorityOfBests": "selection.majority_of_bests",
     "MajorityShare": "stopping.majority_share",
     "Markers": "scorers.markers",
     "Mean": "selection.mean",
@@ -126,6 +131,7 @@ _HOMES = {
     "PTrue": "scorers.p_true",
     "Perplexity": "scorers.perplexity",
     "PerplexityConsistency": "selection.perplexity_consistency",
+    "Pessimistic": "selection.pessimistic",
     "Pool": "engines.pool",
     "Problem": "types",
     "ProcessReward": "scorers.process_reward",

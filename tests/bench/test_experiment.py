@@ -2,13 +2,14 @@
 
 import asyncio
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from thinkscale.bench.compare import majority_at_tokens, rows
+from thinkscale.bench.compare import majority_at_tokens, pair, rows
 from thinkscale.bench.experiment import Plan, Result, logprobs_for, require_all, run_method
 from thinkscale.bench.library import Reading, import_file, load_pool
 from thinkscale.bench.majority import votes_of
@@ -57,8 +58,8 @@ async def test_methods_share_draws_and_an_early_stop_is_charged_only_what_it_nee
     early, silent = await results(SelfConsistency(n=8, stop=AheadByK(k=2)), store)
     assert not silent.cues
     alone, _ = await results(SelfConsistency(n=8, stop=AheadByK(k=2)), None, concurrency=1)
-    assert [r.tokens for r in early] == [r.tokens for r in alone]
-    assert sum(r.tokens for r in early) < sum(r.tokens for r in full)
+    assert [r.needed for r in early] == [r.needed for r in alone]
+    assert sum(r.needed for r in early) < sum(r.needed for r in full)
     assert [r.answer for r in early] == [r.answer for r in alone]
     store.close()
 
@@ -76,7 +77,7 @@ async def test_an_experiment_resumes_where_it_stopped():
 async def test_problems_may_run_at_once_and_come_back_in_order():
     one, _ = await results(SelfConsistency(n=4), None)
     many, _ = await results(SelfConsistency(n=4), None, jobs=3)
-    assert [(r.item, r.answer, r.tokens) for r in one] == [(r.item, r.answer, r.tokens) for r in many]
+    assert [(r.item, r.answer, r.paid) for r in one] == [(r.item, r.answer, r.paid) for r in many]
 
 
 def result(item, keys, *, right, tokens, gold="a"):
@@ -86,10 +87,14 @@ def result(item, keys, *, right, tokens, gold="a"):
         answer="a",
         right=right,
         calls=len(keys),
-        tokens=tokens,
-        seconds=0.0,
+        needed=tokens,
+        paid=tokens,
+        seconds=1.0,
         stopped="done",
         run="",
+        credit=float(right),
+        attempts=len(keys),
+        silent=keys.count(None),
         votes=votes,
         drawn=10 * len(keys),
     )
@@ -114,9 +119,54 @@ def test_a_row_is_paired_with_majority_at_its_own_tokens():
     pool = [result(str(i), ["a", "b"], right=True, tokens=20) for i in range(4)]
     cheap = [result(str(i), ["a"], right=i < 3, tokens=10) for i in range(4)]
     [row] = rows([("cheap", cheap)], pool)
-    assert (row.accuracy, row.votes, row.tokens) == (0.75, 1.0, 10.0)
+    assert (row.accuracy, row.votes, row.needed, row.majority) == (0.75, 1.0, 10.0, pytest.approx(0.5))
     assert row.difference == pytest.approx(0.25)
     assert row.low <= row.difference <= row.high
+
+
+def test_any_two_methods_are_compared_as_they_are():
+    cheap = [result(str(i), ["a"], right=i < 3, tokens=10) for i in range(4)]
+    dear = [result(str(i), ["a"] * 4, right=True, tokens=40) for i in range(4)]
+    found = pair(("cheap", cheap), ("dear", dear))
+    assert (found.method, found.against, found.difference, found.tokens) == ("cheap", "dear", -0.25, 0.25)
+    assert found.low <= found.difference <= found.high
+    back = pair(("dear", dear), ("cheap", cheap))
+    assert (back.difference, back.tokens) == (0.25, 4)
+    assert math.isnan(pair(("one", cheap[:1]), ("other", dear[:1])).low)
+
+
+async def test_a_method_that_ties_does_not_beat_or_lose_to_a_vote_over_the_same_attempts():
+    def tied(cue):
+        return Line(says=f" The answer is {int(cue.prompt.split()[0]) + cue.number % 2}.")
+
+    found, _ = await results(SelfConsistency(n=2, stop=Fixed()), None, Scripted(tied))
+    assert [r.right for r in found] == [True] * 3
+    assert [r.credit for r in found] == [0.5] * 3
+    [row] = rows([("majority", found)], found)
+    assert (row.accuracy, row.majority, row.difference) == pytest.approx((0.5, 0.5, 0))
+    best, _ = await results(parse("best-of-n(n=2, scorer=length)", "method"), None, Scripted(tied))
+    assert [r.credit for r in best] == [0.5] * 3  # both texts are as long, so the scores tie
+
+
+async def test_attempts_without_an_answer_or_cut_off_are_told_by_their_share():
+    def silent(cue):
+        return Line(says=" no idea" if cue.number % 4 else " The answer is 0." + " so" * 100)
+
+    found, _ = await results(SelfConsistency(n=4, stop=Fixed()), None, Scripted(silent), max_tokens=20)
+    [row] = rows([("majority", found)], found)
+    assert row.silent >= 0.75
+    assert row.cut == 0.25
+
+
+async def test_seconds_are_told_only_of_a_method_that_made_all_of_its_draws():
+    store = Store(":memory:")
+    full, _ = await results(SelfConsistency(n=4, stop=Fixed()), store)
+    again, _ = await results(SelfConsistency(n=4, stop=AheadByK(k=4)), store)
+    more, _ = await results(SelfConsistency(n=6, stop=Fixed()), store)
+    first, second, third = rows([("full", full), ("again", again), ("more", more)], full)
+    assert first.seconds == sum(r.seconds for r in full)
+    assert (second.seconds, third.seconds) == (None, None)
+    store.close()
 
 
 def test_where_the_budget_bought_no_attempt_majority_is_not_right():
@@ -175,7 +225,7 @@ async def test_stop_rules_on_a_pool_take_what_they_would_take_live():
         questions, [Fixed(), AheadByK(k=2), parse("early-exit(threshold=0.0)", "stop-rule")], 8, orders=20
     )
     assert (full.samples, full.against.difference) == (8, 0)
-    assert full.tokens == np.mean([sum(t.tokens for t in q.traces) for q in questions])
+    assert full.needed == np.mean([sum(t.tokens for t in q.traces) for q in questions])
     assert 2 <= early.samples < 8
     assert reads.samples <= 8
     assert not any(row.note for row in (full, early, reads))

@@ -118,12 +118,12 @@ def test_the_word_problems_are_a_task_with_worked_examples_and_the_same_every_ti
 def test_what_a_stop_rule_saves_is_paired_by_question():
     report = {
         "results": {
-            "all": [{"tokens": 100, "right": True}, {"tokens": 80, "right": False}],
-            "early": [{"tokens": 40, "right": True}, {"tokens": 60, "right": False}],
+            "all": [{"needed": 100, "credit": 1.0}, {"needed": 80, "credit": 0.0}],
+            "early": [{"needed": 40, "credit": 1.0}, {"needed": 60, "credit": 0.0}],
         }
     }
     found = recipe("ahead_by_4_vs_fixed")["against_all"](report)
-    assert isinstance(found["tokens"], Paired)
-    assert (found["tokens"].difference, found["right"].difference) == (-40, 0)
+    assert isinstance(found["needed"], Paired)
+    assert (found["needed"].difference, found["credit"].difference) == (-40, 0)
     with pytest.raises(SystemExit, match=r"README\.md"):
         recipe("ahead_by_4_vs_fixed")["main"]([])

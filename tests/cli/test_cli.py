@@ -13,6 +13,7 @@ from thinkscale.budget import Budget
 from thinkscale.cli import COMMANDS, EXTRAS, main
 from thinkscale.cli.live import Live
 from thinkscale.cli.report import outcome_report
+from thinkscale.registry import names
 from thinkscale.selection.majority import Majority
 from thinkscale.session import Event
 from thinkscale.types import Answer, Finish, Outcome, Trace
@@ -326,7 +327,14 @@ def test_bench_compares_methods_and_keeps_the_attempts_as_a_pool(cli, tmp_path):
     assert "pool `sums/tabular`" in err
     code, out, _ = cli("bench", *options)
     assert code == 0
-    assert "baseline" in out
+    assert "− self-consistency(n=8, stop=fixed)" in out
+    assert [(p["method"], p["against"]) for p in told["pairs"]] == [
+        ("single", "self-consistency(n=8, stop=fixed)"),
+        ("self-consistency(n=8)", "self-consistency(n=8, stop=fixed)"),
+        ("self-consistency(n=8)", "single"),
+    ]
+    code, out, _ = cli("bench", *options, "--against", "single")
+    assert (code, "− single" in out, "needed" in out, "cut off" in out) == (0, True, True, True)
     assert json.loads(cli("list", "pools", "--json")[1]) == [{"pool": "sums/tabular", "questions": "2"}]
     code, out, _ = cli("select", "sums/tabular", "--n", "1,8", "--rules", "majority,ahead-by-2", "--resamples", "50")
     assert code == 0
@@ -350,6 +358,13 @@ def test_import_and_select_work_on_a_recorded_file(cli):
     assert [bool(row["note"]) for row in json.loads(out)["stopping"]] == [False, True]
     code, out, _ = cli(*rules)
     assert "no answer has a `nobody` score, so it takes all attempts" in out
+    code, out, _ = cli("select", name, "--rules", "best,ahead-by-2", "--n", "4", "--against", "borda", "--places", "2")
+    assert (code, "− borda" in out, "− all attempts" in out, "2 at once" in out) == (0, True, True, True)
+    code, out, _ = cli("select", name, "--rules", "fixed,ahead-by-2", "--n", "8", "--against", "fixed", "--json")
+    assert [row["baseline"] for row in json.loads(out)["stopping"]] == [json.loads(out)["stopping"][0]["accuracy"]] * 2
+    assert json.loads(out)["stopping"][0]["against"]["difference"] == 0
+    code, _, err = cli("select", name, "--rules", "best", "--against", "median")
+    assert (code, "elects no answer" in err) == (2, True)
     code, _, err = cli("select", name, "--n", "none")
     assert (code, "no list of numbers" in err) == (2, True)
     code, _, err = cli("select", "nothing")
@@ -381,3 +396,33 @@ def test_a_rule_that_has_to_know_how_many_attempts_there_are_is_told(cli):
         assert code == 0
         taken = {row["rule"]: row["samples"] for row in json.loads(out)["stopping"]}
         assert 4 <= taken["decided-majority(n=8)"] < taken["fixed"] == 8
+
+
+def written(folder, *samples):
+    row = {"question_id": "q", "question": "1 + 1?", "gold": "2", "samples": samples}
+    (folder / "small.jsonl").write_text(json.dumps(row))
+    return "small.jsonl"
+
+
+def test_select_shows_as_many_attempts_as_a_small_pool_has_and_nothing_private(cli, tmp_path):
+    samples = [{"answer": answer, "reward": 0.5 + len(answer)} for answer in ("2", "3", "2")]
+    cli("import", written(tmp_path, *samples))
+    code, out, _ = cli("select", "small", "--resamples", "5", "--json")
+    told = json.loads(out)
+    assert (code, told["n"]) == (0, [1, 2, 3])
+    rules = [row["rule"] for row in told["stopping"]]
+    assert "soft-adaptive" in rules
+    assert all(rule.partition("(")[0] in names("stop-rule") for rule in rules)
+
+
+def test_a_rule_that_reads_a_score_which_a_pool_lacks_is_told_the_scores_that_it_has(cli, tmp_path):
+    samples = [{"answer": "2", "reward": 0.5, "mean_logprob": -0.1}, {"answer": "3", "reward": 0.1}]
+    cli("import", written(tmp_path, *samples))
+    code, out, _ = cli("select", "small", "--rules", "best(kind=length),early-exit(kind=length),esc", "--json")
+    told = json.loads(out)
+    assert code == 0
+    notes = [row["note"] for row in (*told["selection"], *told["stopping"])]
+    assert [note.partition("; ")[2] for note in notes] == ["its scores are `mean-logprob`, `outcome-reward`"] * 2 + [""]
+    cli("import", written(tmp_path, {"answer": "2"}, {"answer": "3"}))
+    _, out, _ = cli("select", "small", "--rules", "best(kind=length)")
+    assert "it has no scores at all" in out

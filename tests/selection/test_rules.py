@@ -5,6 +5,7 @@ import random
 from collections import Counter
 from dataclasses import replace
 from fractions import Fraction
+from itertools import product
 from statistics import mean, median
 
 import numpy as np
@@ -42,6 +43,9 @@ SPECS = (
     "perplexity-consistency(probability=sequence)",
     "soft-self-consistency(reduce=min)",
     "minimum-bayes-risk(utility=edit)",
+    "pessimistic(alpha=0)",
+    "majority-of-bests(m=3)",
+    "best-of-majority(votes=3)",
 )
 ROW = st.tuples(
     st.sampled_from([None, "1", "2", "3"]), st.sampled_from([0.0, 0.1, 0.2, 0.3, 0.5, 0.9, 1.0]), st.integers(1, 5)
@@ -444,6 +448,9 @@ def test_ties_do_not_hang_on_the_order_of_a_sum():
         "perplexity-consistency(probability=joint)",
         "soft-self-consistency(reduce=max)",
         "minimum-bayes-risk(utility=bleu)",
+        "pessimistic(alpha=-1)",
+        "majority-of-bests(m=0)",
+        "best-of-majority(votes=0)",
     ],
 )
 def test_what_makes_no_sense_is_refused_when_the_rule_is_made(spec):
@@ -499,6 +506,73 @@ def test_the_largest_power_of_borda_takes_the_highest_score_in_any_pool():
     for p in (64.5, math.inf, math.nan):
         with pytest.raises(SpecError, match="the highest score"):
             Borda(p=p)
+
+
+def test_the_pessimistic_hybrid_penalises_as_in_the_worked_example():
+    traces = scored("AAAABBC", [0.4, 0.5, 0.6, 0.5, 0.9, 0.8, 0.95])
+    assert winner("weighted-vote", traces) == "A"
+    expected = {
+        0: ("C", {"A": 0.5, "B": 0.85, "C": 0.95}),
+        0.5: ("B", {"A": 0.305409, "B": 0.525682, "C": 0.463522}),
+        1: ("B", {"A": 0.110818, "B": 0.201363, "C": -0.022955}),
+    }
+    for alpha, (best, values) in expected.items():
+        assert winner(f"pessimistic(alpha={alpha})", traces) == best
+        assert weights(f"pessimistic(alpha={alpha})", traces) == pytest.approx(values, abs=1e-6)
+    assert winner("pessimistic(alpha=100)", traces) == "A"
+    assert rule("pessimistic(alpha=0)")(traces).confidence == pytest.approx(1 / 7)
+
+
+def test_a_vote_that_could_not_be_judged_counts_as_the_lowest_score_for_the_pessimist():
+    traces = scored("AAB", [math.nan, -0.5, -0.7])
+    assert weights("pessimistic(alpha=0)", traces) == pytest.approx({"A": -0.6, "B": -0.7})
+    assert weights("pessimistic", scored("AAB", [math.nan] * 3)) == {"A": 2, "B": 1}
+
+
+def test_the_majority_of_the_bests_weighs_as_in_the_worked_example():
+    traces = scored("BAACAB", [0.95, 0.8, 0.7, 0.6, 0.5, 0.1])
+    expected = {
+        1: ("A", {"A": 0.5, "B": 0.333333, "C": 0.166667}),
+        2: ("A", {"A": 0.527778, "B": 0.333333, "C": 0.138889}),
+        3: ("A", {"A": 0.486111, "B": 0.425926, "C": 0.087963}),
+        6: ("B", {"A": 0.320623, "B": 0.665123, "C": 0.014253}),
+    }
+    for m, (best, chances) in expected.items():
+        assert winner(f"majority-of-bests(m={m})", traces) == best
+        assert weights(f"majority-of-bests(m={m})", traces) == pytest.approx(chances, abs=1e-6)
+    assert weights("majority-of-bests", traces) == weights("majority-of-bests(m=2)", traces)
+    assert winner("majority-of-bests(m=1000)", traces) == "B"
+
+
+@given(rows=POOL, m=st.integers(1, 3))
+def test_the_majority_of_the_bests_is_the_mode_of_best_of_m_with_replacement(rows, m):
+    voters = [(k, s) for k, s, _ in rows if k is not None][:5]
+    slow = Counter()
+    for drawn in product(voters, repeat=m):
+        top = max(s for _, s in drawn)
+        # Which of the equal scores of the whole pool is drawn first decides, and all are alike.
+        leaders = [k for k, s in drawn if s == top]
+        for key in leaders:
+            slow[key] += Fraction(1, len(leaders) * len(voters) ** m)
+    found = weights(f"majority-of-bests(m={m})", scored(*zip(*voters, strict=True))) if voters else {}
+    assert found == pytest.approx({k: float(w) for k, w in slow.items()}, abs=1e-6)
+
+
+def test_of_equal_chances_the_majority_of_the_bests_takes_the_better_best_score():
+    assert winner("majority-of-bests(m=1)", scored("ABBA", [0.2, 0.9, 0.1, 0.3])) == "B"
+
+
+def test_the_best_of_the_majority_is_the_best_among_answers_that_were_given_often_enough():
+    traces = scored("CBAACAB"[1:], [0.95, 0.8, 0.7, 0.99, 0.5, 0.1])
+    assert winner("best", traces) == "C"
+    assert winner("best-of-majority", traces) == "B"
+    assert winner("best-of-majority(votes=3)", traces) == "A"
+    assert winner("best-of-majority(votes=1)", traces) == winner("best-of-majority(votes=7)", traces) == "C"
+
+
+@given(rows=POOL)
+def test_with_one_vote_the_best_of_the_majority_is_the_best(rows):
+    assert rule("best-of-majority(votes=1)")(pool(rows)) == rule("best")(pool(rows))
 
 
 NUMBERS = st.lists(st.integers(-50, 50), min_size=1, max_size=9)

@@ -15,7 +15,8 @@ import json
 import re
 
 from thinkscale.answers.canonical import canonical, is_number
-from thinkscale.answers.choices import choice_in, has_options
+from thinkscale.answers.choices import choice_in
+from thinkscale.answers.kinds import kind_of
 from thinkscale.answers.markers import boxed, clean, hashed, is_abstention, payloads
 from thinkscale.types import Answer, AnswerKind
 
@@ -43,11 +44,6 @@ _JSON_START = re.compile(r"[{\[]")
 _DECODER = json.JSONDecoder()
 _ABSTAINED = Answer("", "")
 """Something was pointed out, and it says that there is no answer; not the same as nothing pointed out."""
-
-
-def kind_of(question: str) -> AnswerKind:
-    """The kind that `auto` stands for: `choice` when the question lists lettered options, otherwise `math`."""
-    return AnswerKind.choice if has_options(question) else AnswerKind.math
 
 
 def extract(

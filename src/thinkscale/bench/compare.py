@@ -1,4 +1,4 @@
-"""Results as rows of a table: each method against majority vote at equal tokens, paired by question."""
+"""Results as rows of tables: each method against majority vote at equal tokens, and two against each other."""
 
 from __future__ import annotations
 
@@ -23,23 +23,70 @@ class Row:
     method: str
     questions: int
     accuracy: float
+    """Tied answers count in equal parts, as in every figure here."""
     interval: Interval
     """95 %, Wilson, by question."""
-    tokens: float
-    """Generated tokens per question."""
+    needed: float
+    """Generated tokens per question that the method needed: what it is compared at."""
+    paid: float
+    """Generated tokens per question that it was charged."""
     calls: float
-    seconds: float
+    seconds: float | None
+    """In all; `None` where some of its draws were found in the store, as their time is that of another method."""
+    silent: float
+    """Share of the attempts without an answer."""
+    cut: float
+    """Share of the attempts that ended at their cap or at the end of the budget."""
+    majority: float
+    """Accuracy of majority vote at equal tokens."""
     votes: float
     """Attempts of a majority vote that cost the same number of tokens."""
     capped: bool
     """Whether the pool of the baseline has fewer attempts than that: all of them vote then."""
     difference: float
-    """Accuracy minus that of majority vote at equal tokens."""
+    """Accuracy minus `majority`."""
     low: float
     """Lower end of the 95 % interval of the difference: bootstrap over questions, paired."""
     high: float
     p: float
     """Two-sided, of the difference."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair:
+    """One method against another, each as it is: on the same questions, paired, at the tokens that each needs."""
+
+    method: str
+    against: str
+    difference: float
+    """Accuracy of the first minus that of the second, in [−1, 1]."""
+    low: float
+    """Lower end of the 95 % interval; NaN for a single question, and so are the next two."""
+    high: float
+    p: float
+    tokens: float
+    """Tokens that the first needs, as a multiple of those of the second; infinite where the second needs none."""
+
+
+def pair(one: tuple[str, Sequence[Result]], other: tuple[str, Sequence[Result]]) -> Pair:
+    """One method against another.
+
+    Args:
+        one: spec and results, one result or more.
+        other: the same of the method whose accuracy is subtracted, on the same questions in the same order.
+    """
+    right, theirs = (np.array([r.credit for r in found]) for _, found in (one, other))
+    paired = paired_difference(right, theirs) if len(right) > 1 else None
+    own, base = (sum(r.needed for r in found) for _, found in (one, other))
+    return Pair(
+        method=one[0],
+        against=other[0],
+        difference=float((right - theirs).mean()),
+        low=paired.low if paired else math.nan,
+        high=paired.high if paired else math.nan,
+        p=paired.p if paired else math.nan,
+        tokens=own / base if base else math.inf,
+    )
 
 
 def rows(results: Sequence[tuple[str, Sequence[Result]]], baseline: Sequence[Result]) -> list[Row]:
@@ -79,18 +126,23 @@ def _majority(baseline: Sequence[Result], k: int) -> Floats:
 
 
 def _row(method: str, found: Sequence[Result], baseline: Sequence[Result]) -> Row:
-    right = np.array([r.right for r in found], float)
-    tokens = float(np.mean([r.tokens for r in found]))
-    at_equal, votes, capped = majority_at_tokens(baseline, tokens)
+    right = np.array([r.credit for r in found], float)
+    needed = float(np.mean([r.needed for r in found]))
+    at_equal, votes, capped = majority_at_tokens(baseline, needed)
     paired = paired_difference(right, at_equal) if len(right) > 1 else None
+    attempts = max(1, sum(r.attempts for r in found))
     return Row(
         method=method,
         questions=len(found),
         accuracy=float(right.mean()),
-        interval=wilson(int(right.sum()), len(right)),
-        tokens=tokens,
+        interval=wilson(float(right.sum()), len(right)),
+        needed=needed,
+        paid=float(np.mean([r.paid for r in found])),
         calls=float(np.mean([r.calls for r in found])),
-        seconds=sum(r.seconds for r in found),
+        seconds=None if any(r.replayed for r in found) else sum(r.seconds for r in found),
+        silent=sum(r.silent for r in found) / attempts,
+        cut=sum(r.cut for r in found) / attempts,
+        majority=float(at_equal.mean()),
         votes=votes,
         capped=capped,
         difference=float((right - at_equal).mean()),

@@ -16,9 +16,12 @@ from thinkscale.bench.tasks import Item
 from thinkscale.budget import Budget, Ledger
 from thinkscale.engines.protocol import Engine
 from thinkscale.needs import Capability, needs_of
+from thinkscale.selection.majority import own_rule
+from thinkscale.selection.numeric import Numeric
+from thinkscale.selection.voting import Voting
 from thinkscale.session import Method, Place, Run, Session
 from thinkscale.store import Store
-from thinkscale.types import Finish, Sampling, Trace
+from thinkscale.types import Finish, Outcome, Sampling, Trace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,13 +31,25 @@ class Result:
     item: str
     answer: str | None
     right: bool
+    """Whether that answer is; `credit` is what counts."""
     calls: int
-    tokens: int
-    """Generated tokens that the method needed, drawn or found in the store."""
+    needed: int
+    """Generated tokens that the method needed, drawn or found in the store: what methods are compared at."""
+    paid: int
+    """Generated tokens that it was charged."""
     seconds: float
-    """Time on the wall; near 0 where draws were found in the store."""
+    """Time on the wall, in which draws that were found in the store are not made."""
     stopped: str
     run: str
+    credit: float = 0.0
+    """Worth of the answer, in [0, 1]: where its selection rule ties, that of the tied answers in equal parts."""
+    replayed: int = 0
+    """Calls that were answered from the store: their time is that of another method."""
+    attempts: int = 0
+    silent: int = 0
+    """Attempts without an answer."""
+    cut: int = 0
+    """Attempts that ended at their cap or at the end of the budget."""
     votes: Votes | None = None
     """How all attempts fall into classes, for the baseline."""
     drawn: int = 0
@@ -111,32 +126,54 @@ def logprobs_for(methods: Sequence[Method], plan: Plan | None = None) -> int | N
 
 
 async def _graded(method: Method, item: Item, plan: Plan, logprobs: int | None) -> Result:
+    run = Run(seed=plan.seed, concurrency=plan.concurrency, roles=plan.roles, frugal=True)
     outcome = await solve(
         item.problem,
         method,
         plan.engine,
         budget=plan.budget,
-        run=Run(seed=plan.seed, concurrency=plan.concurrency, roles=plan.roles, frugal=True),
+        run=run,
         sampling=Sampling(max_tokens=plan.max_tokens, logprobs=logprobs),
         store=plan.store,
     )
     attempts = [t for t in outcome.traces if t.finish is not Finish.aborted]
     credits = await _credits(attempts, item)
     keys = [t.answer.key if t.answer else None for t in attempts]
+    right, paid = await item.right(outcome.answer), outcome.usage.output_tokens
     return Result(
         item=item.id,
         answer=outcome.answer,
-        right=await item.right(outcome.answer),
+        right=right,
         calls=outcome.usage.calls,
-        tokens=outcome.usage.output_tokens,
+        needed=paid if outcome.needed is None else outcome.needed,
+        paid=paid,
         seconds=outcome.usage.seconds,
         stopped=outcome.stopped.value,
         run=outcome.run,
+        credit=_split(method, outcome, attempts, credits, right=right),
+        replayed=run.replayed,
+        attempts=len(attempts),
+        silent=keys.count(None),
+        cut=sum(t.finish in (Finish.length, Finish.budget) for t in attempts),
         votes=votes_of(keys, [credits[k] if k else 0.0 for k in keys]),
         drawn=sum(t.tokens for t in attempts),
         gold=item.gold,
         credits=credits,
     )
+
+
+def _split(
+    method: Method, outcome: Outcome, attempts: Sequence[Trace], credits: Mapping[str, float], *, right: bool
+) -> float:
+    """The worth of an answer, or of those that the method's selection rule finds equally good, in equal parts."""
+    rule, best = own_rule(method), outcome.best
+    if not isinstance(rule, Voting) or isinstance(rule, Numeric) or best is None or best.answer is None:
+        return float(right)
+    ballots = rule.ballots(attempts)
+    shares = dict(zip(ballots.keys, rule.shares(ballots).tolist(), strict=True))
+    if not shares.get(best.answer.key):  # the method chose among other attempts, or by something else
+        return float(right)
+    return float(sum(share * credits.get(key, 0.0) for key, share in shares.items()))
 
 
 async def _credits(attempts: Sequence[Trace], item: Item) -> dict[str, float]:

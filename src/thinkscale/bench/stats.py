@@ -168,8 +168,8 @@ def paired_difference(
     return Paired(found.mean, found.se, reach.low, reach.high, _sign_test(sums, resamples, seed))
 
 
-def wilson(successes: int, n: int, level: float = 0.95) -> Interval:
-    """Interval of a share (Wilson 1927), which keeps within [0, 1] and holds at small n.
+def wilson(successes: float, n: int, level: float = 0.95) -> Interval:
+    """Interval of a share (Wilson 1927), which keeps within [0, 1] and holds at small n; a tie may count in part.
 
     Raises:
         BenchError: there are no trials, or more successes than trials.

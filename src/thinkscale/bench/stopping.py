@@ -1,123 +1,28 @@
-"""Stop rules on recorded samples: after how many draws each fires, and what that costs and gets right.
+"""Stop rules on recorded samples: how many draws each takes, and what that costs and gets right.
 
-Rules are pure, so one recording serves all of them, in as many orders of the samples as one likes. It knows answer
-classes and token counts, not texts.
+Rules are pure, so one recording serves all of them, in as many orders of the samples as one likes. It knows answers and
+token counts, not texts.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from thinkscale.bench.clock import Attempts, Law, plurality
 from thinkscale.errors import BenchError
+from thinkscale.pace import Pace
 from thinkscale.stopping import StopRule
 from thinkscale.stopping.adaptive_consistency import AdaptiveConsistency
 from thinkscale.stopping.ahead_by_k import AheadByK
 from thinkscale.stopping.best_of_infinity import BestOfInfinity
-from thinkscale.stopping.counts import CountRule, Counts
 from thinkscale.stopping.esc import Esc
 from thinkscale.stopping.fixed import Fixed
-from thinkscale.types import Answer, Trace
-
-IntArray = NDArray[np.intp]
-_BLOCK = 8192
-"""Sequences that are followed at once; it bounds the memory for their counts."""
-
-
-def stops(rule: StopRule, classes: IntArray) -> IntArray:
-    """How many draws a rule takes of each sequence: those up to where it first fires, or all of them.
-
-    Rules on counts and `esc` are followed through all sequences at once, and any other rule is called after every draw,
-    which is slow and always right; S is the cap of a rule that asks for one. A rule that reads scores or probabilities
-    finds none here and never fires.
-
-    Args:
-        rule: reads the answers of the draws.
-        classes: answer classes in draw order, shape [..., S]; −1 is a draw without an answer.
-
-    Returns:
-        Numbers of draws, shape [...].
-    """
-    rows = classes.reshape(-1, classes.shape[-1])
-    rule = rule.within(rows.shape[1]) if hasattr(rule, "within") else rule
-    if isinstance(rule, Fixed):
-        found = np.full(len(rows), rows.shape[1])
-    elif isinstance(rule, Esc):
-        found = _first_window(rule.w, rows)
-    elif isinstance(rule, CountRule):
-        walk = _Walk(rule.decided, rows.shape[1])
-        found = np.concatenate([walk.along(rows[i : i + _BLOCK]) for i in range(0, max(1, len(rows)), _BLOCK)])
-    else:
-        found = np.array([_called(rule, row) for row in rows], np.intp)
-    return np.asarray(found.reshape(classes.shape[:-1]))
-
-
-def _called(rule: StopRule, row: IntArray) -> int:
-    """The slow and obvious way."""
-    traces = [Trace(prompt=(), answer=None if c < 0 else Answer(str(c), str(c))) for c in row]
-    return next((n for n in range(1, len(traces)) if rule(traces[:n])), len(traces))
-
-
-def _first_window(w: int, rows: IntArray) -> IntArray:
-    windows = rows[:, : rows.shape[1] // w * w].reshape(len(rows), -1, w)
-    agreed = (windows == windows[..., :1]).all(axis=-1) & (windows[..., 0] >= 0)
-    first = (agreed.cumsum(axis=-1) == 0).sum(axis=-1) * w + w
-    found: IntArray = np.where(agreed.any(axis=-1), first, rows.shape[1])
-    return found
-
-
-class _Walk:
-    """Counts as states: a draw leads from one to the next by how many votes its answer had, and each is judged once."""
-
-    def __init__(self, decided: Callable[[Counts], bool], size: int) -> None:
-        self._decided = decided
-        self._base = size + 1
-        self._states: list[Counts] = [()]
-        self._numbers: dict[Counts, int] = {(): 0}
-        self._fires = [False]
-        self._next: dict[int, int] = {}
-
-    def along(self, rows: IntArray) -> IntArray:
-        """Draws that each of the rows takes."""
-        found = np.full(len(rows), rows.shape[1])
-        counts = np.zeros((len(rows), rows.max(initial=0) + 1), np.intp)
-        state = np.zeros(len(rows), np.intp)
-        alive = np.arange(len(rows))
-        for place in range(rows.shape[1]):
-            who = alive[rows[alive, place] >= 0]
-            drawn = rows[who, place]
-            had = counts[who, drawn]
-            counts[who, drawn] += 1
-            codes, which = np.unique(state[who] * self._base + had, return_inverse=True)
-            state[who] = np.array([self._after(int(code)) for code in codes], np.intp)[which]
-            fired = np.array(self._fires)[state]
-            found[alive[fired[alive]]] = place + 1
-            alive = alive[~fired[alive]]
-            if not alive.size:
-                break
-        return found
-
-    def _after(self, code: int) -> int:
-        """The state that a draw leads to; the code is the state before and the votes that its answer had."""
-        if code not in self._next:
-            state, had = divmod(code, self._base)
-            votes = list(self._states[state])
-            if had:
-                votes.remove(had)
-            counts = tuple(sorted([*votes, had + 1], reverse=True))
-            if counts not in self._numbers:
-                self._numbers[counts] = len(self._states)
-                self._states.append(counts)
-                self._fires.append(self._decided(counts))
-            self._next[code] = self._numbers[counts]
-        return self._next[code]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,10 +42,15 @@ class Spent:
     """What a rule takes and gets right, summed over questions and averaged over orders of the samples."""
 
     correct: float
-    """Questions whose plurality answer over all drawn samples is right; ties go to the answer seen first."""
+    """Questions whose plurality answer over all samples that count is right; of tied answers each counts in part."""
+    first_seen: float
+    """The same where of tied answers the one seen first wins, as in the release."""
     samples: float
+    """Samples that count."""
     tokens: float
-    """Generated tokens of the samples drawn, those without an answer included."""
+    """Generated tokens that are needed, those of samples without an answer included."""
+    depth: float
+    """Tokens that have to be written one after another."""
 
 
 def recorded(path: Path) -> list[Recorded]:
@@ -170,7 +80,16 @@ def canonical(answer: str) -> str | None:
     return plain or None
 
 
-def spent(rule: StopRule, cap: int, questions: Sequence[Recorded], *, orders: int = 0, seed: int = 0) -> Spent:
+def spent(
+    rule: StopRule,
+    cap: int,
+    questions: Sequence[Recorded],
+    *,
+    orders: int = 0,
+    seed: int = 0,
+    pace: Pace = Pace.thrift,
+    places: int | None = 1,
+) -> Spent:
     """What a rule takes of recorded questions and gets right.
 
     Args:
@@ -179,26 +98,22 @@ def spent(rule: StopRule, cap: int, questions: Sequence[Recorded], *, orders: in
         questions: each with one sample or more.
         orders: random orders to average over, drawn without replacement; 0 is the order of the file alone.
         seed: of the orders.
+        pace: how large waves are.
+        places: samples that are drawn at once, `None` for all; with 1 they are looked at in draw order, as released.
     """
     source = np.random.default_rng(seed)
-    total = np.zeros(3)
+    law = Law(rule, n=cap, pace=pace, places=places)
+    total = np.zeros(5)
     for question in questions:
+        attempts = Attempts.told(question.answers, question.tokens)
         size = len(question.answers)
-        order = np.array([source.permutation(size) for _ in range(orders)] or [np.arange(size)])[:, :cap]
-        names = {a: i for i, a in enumerate(dict.fromkeys(a for a in question.answers if a is not None))}
-        classes = np.array([-1 if a is None else names[a] for a in question.answers], np.intp)[order]
-        drawn = stops(rule, classes)
-        tokens = np.array(question.tokens)[order].cumsum(axis=1)
-        right = names.get(question.gold, -2)
-        won = sum(_plurality(row[:n]) == right for row, n in zip(classes.tolist(), drawn.tolist(), strict=True))
-        total += (won, drawn.sum(), tokens[np.arange(len(drawn)), drawn - 1].sum())
-    correct, samples, paid = (total / max(1, orders)).tolist()
-    return Spent(correct=correct, samples=samples, tokens=paid)
-
-
-def _plurality(classes: Sequence[int]) -> int:
-    """The most frequent class, of equal ones the first; −1 without any."""
-    return next((c for c, _ in Counter(c for c in classes if c >= 0).most_common(1)), -1)
+        for order in [source.permutation(size).tolist() for _ in range(orders)] or [range(size)]:
+            run = law.run(attempts, order)
+            leaders = plurality([question.answers[i] for i in run.voters])
+            won = (question.gold in leaders) / max(1, len(leaders))
+            total += (won, leaders[:1] == [question.gold], len(run.voters), run.needed, run.depth)
+    correct, first, samples, paid, depth = (total / max(1, orders)).tolist()
+    return Spent(correct=correct, first_seen=first, samples=samples, tokens=paid, depth=depth)
 
 
 RULES: Mapping[str, tuple[StopRule, int]] = {

@@ -13,11 +13,11 @@ from typing import Annotated, cast
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from thinkscale.api import run
-from thinkscale.bench.compare import Row, rows
+from thinkscale.bench.compare import Pair, Row, pair, rows
 from thinkscale.bench.experiment import Plan, Result, logprobs_for, require_all, run_method
 from thinkscale.bench.tasks import TASKS, Item, load
 from thinkscale.budget import Budget
@@ -32,11 +32,17 @@ from thinkscale.settings import load as settings_of
 from thinkscale.stopping.fixed import Fixed
 from thinkscale.store import PoolEntry, Store
 
+Named = tuple[str, Sequence[Result]]
+"""The spec of a method, and what it did on every problem."""
+
 
 def command(
     task: Annotated[str, typer.Argument(help=f"One of {', '.join(TASKS)}, or a file of JSON lines.")],
     method: Annotated[
         list[str] | None, typer.Option("--method", "-m", help="Spec; give it once for every method.")
+    ] = None,
+    against: Annotated[
+        str | None, typer.Option(help="Spec of the method that the others are compared with one by one.")
     ] = None,
     limit: Annotated[int | None, typer.Option(help="The first so many problems.", min=1)] = None,
     n: Annotated[int, typer.Option(help="Attempts of the majority vote that everything is compared with.", min=1)] = 16,
@@ -61,22 +67,29 @@ def command(
         "store": store,
     }
     settings = settings_of(flags)
-    baseline = SelfConsistency(n=n, stop=Fixed())
-    methods = [cast(Method, parse(spec, "method")) for spec in method or [settings.method]]
-    grid = [baseline, *(m for m in methods if m != baseline)]
     items = load(task, limit)
     if not items:
         raise BenchError(f"there is no problem in `{task}`: give one JSON object with `question` and `gold` per line")
-    with _planned(settings, jobs=jobs, quiet=as_json) as plan:
-        found = run(_all(grid, items, plan))
-        name = _kept(task, plan, found[0])
-    table = rows([(repr(m), results) for m, results in zip(grid, found, strict=True)], found[0])
+    baseline = SelfConsistency(n=n, stop=Fixed())
+    specs = [*(method or [settings.method]), *([against] if against else [])]
+    asked = [cast(Method, parse(spec, "method")) for spec in specs]
+    grid = [baseline, *(m for i, m in enumerate(asked) if m != baseline and m not in asked[:i])]
+    heard: list[dict[str, Result]] = [{} for _ in grid]
+    whom = repr(asked[-1] if against else baseline)
+    try:
+        with _planned(settings, jobs=jobs, quiet=as_json) as plan:
+            found = run(_all(grid, items, plan, heard))
+            name = _kept(task, plan, found[0])
+    except KeyboardInterrupt:
+        _print_partly(task, items, grid, heard, n=n, whom=whom)
+        raise
+    methods = [(repr(m), results) for m, results in zip(grid, found, strict=True)]
     if name:
         print(f"the attempts of the majority vote are the pool `{name}`", file=sys.stderr)
     if as_json:
-        print(json.dumps(_told(task, plan, table, grid, found), ensure_ascii=False))
+        print(json.dumps(_told(task, plan, methods), ensure_ascii=False))
     else:
-        _print(task, table, n)
+        _print(task, methods, n=n, whom=whom)
 
 
 @contextmanager
@@ -116,59 +129,109 @@ def _kept(task: str, plan: Plan, found: Sequence[Result]) -> str:
     return name
 
 
-async def _all(grid: Sequence[Method], items: Sequence[Item], plan: Plan) -> list[list[Result]]:
-    """Every method over every problem, with a line of progress for each."""
+async def _all(
+    grid: Sequence[Method], items: Sequence[Item], plan: Plan, told: Sequence[dict[str, Result]]
+) -> list[list[Result]]:
+    """Every method over every problem, with a line of progress for each; `told` has what there is on the way."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     await require_all(grid, plan)
     logprobs = logprobs_for(grid, plan)
     found = []
     with Progress(*columns, TextColumn("{task.fields[right]} right"), console=Console(stderr=True)) as progress:
         lines = [progress.add_task(repr(method), total=len(items), right=0, start=False) for method in grid]
-        for method, line in zip(grid, lines, strict=True):
+        for method, line, own in zip(grid, lines, told, strict=True):
             progress.start_task(line)
-            right = 0
 
-            def heard(result: Result, line: object = line) -> None:
-                nonlocal right
-                right += result.right
-                progress.update(line, advance=1, right=right)  # type: ignore[arg-type]
+            def heard(result: Result, line: TaskID = line, own: dict[str, Result] = own) -> None:
+                own[result.item] = result
+                progress.update(line, advance=1, right=sum(r.right for r in own.values()))
 
             found.append(await run_method(method, items, plan, logprobs=logprobs, heard=heard))
     return found
 
 
-def _told(
-    task: str, plan: Plan, table: Sequence[Row], grid: Sequence[Method], found: Sequence[Sequence[Result]]
-) -> dict[str, object]:
-    model = plan.engine.capabilities.name or plan.engine.capabilities.model
-    results = {
-        repr(method): [{k: v for k, v in asdict(r).items() if k not in ("votes", "drawn", "credits")} for r in some]
-        for method, some in zip(grid, found, strict=True)
+def _told(task: str, plan: Plan, methods: Sequence[Named]) -> dict[str, object]:
+    hidden = ("votes", "drawn", "credits")
+    return {
+        "task": task,
+        "model": plan.engine.capabilities.name or plan.engine.capabilities.model,
+        "seed": plan.seed,
+        "rows": [_plain(row) for row in rows(methods, methods[0][1])],
+        "pairs": [_plain(pair(one, other)) for i, one in enumerate(methods) for other in methods[:i]],
+        "results": {
+            name: [{k: v for k, v in asdict(r).items() if k not in hidden} for r in some] for name, some in methods
+        },
     }
-    shown = [{k: None if isinstance(v, float) and math.isnan(v) else v for k, v in asdict(r).items()} for r in table]
-    return {"task": task, "model": model, "seed": plan.seed, "rows": shown, "results": results}
 
 
-def _print(task: str, table: Sequence[Row], n: int) -> None:
+def _plain(row: Row | Pair) -> dict[str, object]:
+    """A row as JSON can hold it."""
+    told = asdict(row).items()
+    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in told}
+
+
+def _print_partly(
+    task: str, items: Sequence[Item], grid: Sequence[Method], heard: Sequence[dict[str, Result]], *, n: int, whom: str
+) -> None:
+    """The table of the problems that every method which was begun has done; none where there is no such problem."""
+    begun = [(repr(method), own) for method, own in zip(grid, heard, strict=True) if own]
+    done = [item.id for item in items if begun and all(item.id in own for _, own in begun)]
+    if done:
+        methods = [(name, [own[i] for i in done]) for name, own in begun]
+        told = f"{task}, the {len(done)} of {len(items)} problems that all methods so far have done"
+        _print(told, methods, n=n, whom=whom if any(name == whom for name, _ in methods) else methods[0][0])
+
+
+def _print(task: str, methods: Sequence[Named], *, n: int, whom: str) -> None:
+    console = Console(width=None if sys.stdout.isatty() else 200)
+    table = rows(methods, methods[0][1])
+    console.print(_rows(table))
+    [other] = [m for m in methods if m[0] == whom]
+    pairs = [pair(one, other) for one in methods if one[0] != whom]
+    if pairs:
+        print()
+        console.print(_pairs(pairs))
+    print(
+        f"\n{table[0].questions} problems of {task}; tied answers count in equal parts. “needed”: generated tokens\n"
+        "per problem that the method needed, at which it is compared; “paid”: those that it was charged; seconds in\n"
+        "all, – where draws were found in the store; “no answer” and “cut off”: shares of the attempts. “− majority”:\n"
+        "“right” minus “majority”, a vote of as many attempts as cost the same tokens (“votes”), exact over subsets\n"
+        f"of {n}."
+    )
+
+
+def _rows(table: Sequence[Row]) -> Table:
     shown = Table(box=None, padding=(0, 1), header_style="bold")
-    for name in ("method", "right", "95 %", "tokens", "seconds", "− majority", "95 %, paired", "votes"):
+    names = ("right", "95 %", "needed", "paid", "seconds", "no answer", "cut off")
+    for name in ("method", *names, "majority", "votes", "− majority", "95 %, paired"):
         shown.add_column(name, justify="left" if name == "method" else "right", no_wrap=name != "method")
-    for at, row in enumerate(table):
-        against = ("baseline", "", "")
-        if at:
-            interval = "" if math.isnan(row.low) else f"{100 * row.low:+.1f} to {100 * row.high:+.1f}"
-            against = (f"{100 * row.difference:+.1f}", interval, f"{'> ' if row.capped else ''}{row.votes:.1f}")
+    for row in table:
         shown.add_row(
             row.method,
             f"{100 * row.accuracy:.1f} %",
             f"{100 * row.interval.low:.1f} to {100 * row.interval.high:.1f}",
-            f"{row.tokens:,.0f}",
-            f"{row.seconds:.1f}",
-            *against,
+            f"{row.needed:,.0f}",
+            f"{row.paid:,.0f}",
+            "–" if row.seconds is None else f"{row.seconds:.1f}",
+            f"{100 * row.silent:.0f} %",
+            f"{100 * row.cut:.0f} %",
+            f"{100 * row.majority:.1f} %",
+            f"{'> ' if row.capped else ''}{row.votes:.1f}",
+            f"{100 * row.difference:+.1f}",
+            _interval(row),
         )
-    Console(width=None if sys.stdout.isatty() else 200).print(shown)
-    print(
-        f"\n{table[0].questions} problems of {task}; generated tokens per problem, counted as if drawn one by one\n"
-        "until the method had enough; seconds in all, of which draws found in the store take none. “− majority” is\n"
-        f"against a majority vote of as many attempts as cost the same tokens (“votes”), exact over subsets of {n}."
-    )
+    return shown
+
+
+def _pairs(pairs: Sequence[Pair]) -> Table:
+    shown = Table(box=None, padding=(0, 1), header_style="bold")
+    for name in ("method", f"− {pairs[0].against}", "95 %, paired", "p", "needed ×"):
+        shown.add_column(name, justify="left" if name == "method" else "right", no_wrap=name != "method")
+    for row in pairs:
+        p = "" if math.isnan(row.p) else f"{row.p:.3f}"
+        shown.add_row(row.method, f"{100 * row.difference:+.1f}", _interval(row), p, f"{row.tokens:.2f}")
+    return shown
+
+
+def _interval(row: Row | Pair) -> str:
+    return "" if math.isnan(row.low) else f"{100 * row.low:+.1f} to {100 * row.high:+.1f}"

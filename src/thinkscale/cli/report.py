@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 from rich.console import Console
 from rich.table import Table
@@ -47,18 +50,48 @@ def outcome_report(outcome: Outcome, *, quiet: bool) -> None:
 
 
 def votes_table(outcome: Outcome) -> Table:
-    """The classes of answers, heaviest first."""
+    """The classes of answers, heaviest first, and the attempts without an answer; with the scores that decided."""
+    weighed = any(vote.weight != vote.count for vote in outcome.votes)
+    scores = _best_scores(outcome)
+    names = ["answer", "votes", *(["weight"] if weighed else []), *([f"best {scores.kind}"] if scores else []), ""]
     table = Table(box=None, padding=(0, 2), header_style="bold")
-    table.add_column("answer")
-    table.add_column("votes", justify="right")
-    table.add_column("")
+    for name in names:
+        table.add_column(name, justify="left" if name in ("answer", "") else "right")
     most = max(v.weight for v in outcome.votes)
     for vote in outcome.votes[:10]:
-        bar = "█" * max(1, round(24 * vote.weight / most)) if vote.weight > 0 else ""
-        table.add_row(Text(clipped(vote.answer, 60)), str(vote.count), Text(bar, style="cyan"))
+        bar = "█" * max(1, round(24 * vote.weight / most)) if vote.weight > 0 and most > 0 else ""
+        row: list[str | Text] = [Text(clipped(vote.answer, 60)), str(vote.count)]
+        row += [f"{vote.weight:.4g}"] if weighed else []
+        row += [_told(scores.by_key.get(vote.key, -math.inf))] if scores else []
+        table.add_row(*row, Text(bar, style="cyan"))
     if len(outcome.votes) > 10:
-        table.add_row(Text(f"… {len(outcome.votes) - 10} more", style="dim"), "", "")
+        table.add_row(Text(f"… {len(outcome.votes) - 10} more", style="dim"))
+    if silent := sum(t.answer is None and t.finish is not Finish.aborted for t in outcome.traces):
+        table.add_row(Text("without an answer", style="dim"), Text(str(silent), style="dim"))
     return table
+
+
+@dataclass(frozen=True, slots=True)
+class _Scores:
+    """The highest score of each answer."""
+
+    kind: str
+    by_key: Mapping[str, float]
+
+
+def _best_scores(outcome: Outcome) -> _Scores | None:
+    """By the scorer that judged the chosen attempt last; `None` where none did."""
+    if outcome.best is None or not outcome.best.scores:
+        return None
+    kind, found = outcome.best.scores[-1].kind, dict[str, float]()
+    for answer, scores in ((t.answer, t.scores) for t in outcome.traces if t.answer):
+        highest = max((s.value for s in scores if s.kind == kind), default=-math.inf)
+        found[answer.key] = max(highest, found.get(answer.key, -math.inf))
+    return _Scores(kind, found)
+
+
+def _told(score: float) -> str:
+    return "–" if score == -math.inf else f"{score:.4g}"
 
 
 def spend(usage: Usage) -> str:

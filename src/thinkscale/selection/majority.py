@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from thinkscale.registry import spec
+from thinkscale.selection import Selector
 from thinkscale.selection.ballots import Ballots, FloatArray, Way
 from thinkscale.selection.voting import Voting
 
@@ -26,7 +27,12 @@ class Majority(Voting):
         return ballots.votes.astype(np.float64)
 
 
-def rule_of(method: object) -> Voting:
-    """The rule by which a method chooses among its attempts: what it calls `select`, or the majority."""
-    rule: Voting = getattr(method, "select", Majority())
+def own_rule(method: object) -> Selector | None:
+    """The rule that a method names in `select`; `None` where it has none."""
+    rule: Selector | None = getattr(method, "select", None)
     return rule
+
+
+def rule_of(method: object) -> Selector:
+    """The rule by which a method chooses among its attempts; the majority where it names none."""
+    return own_rule(method) or Majority()

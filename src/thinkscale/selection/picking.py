@@ -28,8 +28,8 @@ class Picking(Voting):
 
     @property
     def way(self) -> Way:
-        """By the highest reading."""
-        return Way.picked
+        """By the highest reading, unless the rule finds its leaders in a way of its own."""
+        return Way.picked if type(self).leading is Picking.leading else Way.alone
 
     def leading(self, ballots: Ballots) -> BoolArray:
         """Which voters have the highest reading of their pool, shape [..., n]; none where none has a reading."""

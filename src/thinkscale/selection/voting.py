@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
@@ -158,7 +159,16 @@ def not_negative(scores: FloatArray, rule: object) -> FloatArray:
 
 
 def elected(rule: Voting, traces: Sequence[Trace], ballots: Ballots, tallies: FloatArray) -> Ranking:
-    """The ranking of a pool in which at least one vote was cast, from the weight of each class."""
+    """The ranking of a pool in which at least one vote was cast, from the positive weight of each class."""
+    ranking = ordered(rule, traces, ballots, tallies)
+    voters = sum(vote.count for vote in ranking.votes)
+    whole = len(traces) if rule.invalid is Invalid.ignore else voters
+    confidence = ranking.votes[0].weight * voters / (float(tallies.sum()) * whole)
+    return replace(ranking, confidence=min(1.0, confidence))
+
+
+def ordered(rule: Voting, traces: Sequence[Trace], ballots: Ballots, tallies: FloatArray) -> Ranking:
+    """The same without a confidence, from values of classes that may be below 0."""
     classes, weights = ballots.classes.tolist(), tallies.tolist()
     firsts = {c: i for i, c in reversed([*enumerate(classes)])}
     counts = Counter(classes)
@@ -167,10 +177,7 @@ def elected(rule: Voting, traces: Sequence[Trace], ballots: Ballots, tallies: Fl
     winner = leaders[0] if len(leaders) == 1 else _chosen(rule, leaders, traces, ballots)
     order = sorted(range(len(weights)), key=lambda c: (-weights[c], c != winner, c))
     votes = tuple(_vote(traces[firsts[c]], counts[c], weights[c]) for c in order)
-    voters = sum(vote.count for vote in votes)
-    whole = len(traces) if rule.invalid is Invalid.ignore else voters
-    confidence = weights[winner] * voters / (float(tallies.sum()) * whole)
-    return Ranking(best=traces[firsts[winner]], votes=votes, confidence=min(1.0, confidence))
+    return Ranking(best=traces[firsts[winner]], votes=votes)
 
 
 def _chosen(rule: Voting, leaders: list[int], traces: Sequence[Trace], ballots: Ballots) -> int:

@@ -43,3 +43,15 @@ class DecidedMajority:
     def within(self, n: int) -> DecidedMajority:
         """The rule for at most n draws, unless it was given a number of its own."""
         return DecidedMajority(n=self.n or n)
+
+    def soonest(self, traces: Sequence[Trace], left: int) -> int:
+        """Draws of the leading answer that would make it certain to win."""
+        if self.n is None:
+            return left
+        counts = Counter(t.answer.key for t in traces if t.answer is not None)
+        (leader, most), *others = counts.most_common() or [("", 0)]
+        seen, rest = [*counts, leader], self.n - len(traces)
+        before = set(seen[: seen.index(leader)])
+        # With m more votes for the leader there are rest − m to come, for another answer or for one that is new.
+        ahead = max((count + (key in before) for key, count in others), default=0)
+        return min(rest, (ahead + rest - most + 1) // 2)

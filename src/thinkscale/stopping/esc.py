@@ -33,3 +33,9 @@ class Esc:
             return False
         answers = {t.answer.key if t.answer is not None else None for t in traces[-self.w :]}
         return len(answers) == 1 and None not in answers
+
+    def soonest(self, traces: Sequence[Trace], left: int) -> int:
+        """What is missing to the end of a window that can still be unanimous."""
+        missing = self.w - len(traces) % self.w
+        begun = {t.answer.key if t.answer is not None else None for t in traces[len(traces) - self.w + missing :]}
+        return missing if len(begun) < 2 and None not in begun else missing + self.w

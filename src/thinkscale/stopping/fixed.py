@@ -19,3 +19,7 @@ class Fixed:
     def __call__(self, traces: Sequence[Trace]) -> bool:
         """Always false."""
         return False
+
+    def soonest(self, traces: Sequence[Trace], left: int) -> int:
+        """All that are left: it never fires."""
+        return left

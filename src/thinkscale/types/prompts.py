@@ -8,14 +8,33 @@ from enum import StrEnum
 
 
 class AnswerKind(StrEnum):
-    """How an answer is found in a text and compared with another."""
+    """What an answer is: how it is found in a text and compared with another.
+
+    `auto` and `math` are wishes, the others also what a single answer turns out to be. A wish says what to look for
+    first; an answer that is not of that kind is read by its look.
+    """
 
     auto = "auto"
-    """Decide from the question: lettered options mean `choice`, anything else `math` with `text` as the last resort."""
+    """Decide from the question, and where it says nothing from each answer's look; words are the last resort."""
     math = "math"
+    """Any mathematical answer: a number, an expression, a relation, a list, a matrix or a quantity."""
+    number = "number"
+    expression = "expression"
+    relation = "relation"
+    quantity = "quantity"
+    """A number with a unit or a currency."""
+    list = "list"
+    """A bare list, a set, a tuple or an interval."""
+    matrix = "matrix"
     choice = "choice"
-    text = "text"
+    yes_no = "yes-no"
+    date = "date"
+    time = "time"
+    """A time of day."""
+    code = "code"
     json = "json"
+    tool_calls = "tool-calls"
+    text = "text"
 
 
 class LogprobSpace(StrEnum):
