@@ -23,5 +23,7 @@ def _own_world(request, tmp_path, monkeypatch):
         monkeypatch.delenv(f"THINKSCALE_{name.upper()}", raising=False)
     if not request.node.get_closest_marker("model"):
         monkeypatch.setenv("THINKSCALE_HOME", str(tmp_path / "home"))
-    elif SHARED_HOME:
-        monkeypatch.setenv("THINKSCALE_HOME", SHARED_HOME)
+    else:
+        monkeypatch.setenv("THINKSCALE_STORE", str(tmp_path / "runs.sqlite"))
+        if SHARED_HOME:
+            monkeypatch.setenv("THINKSCALE_HOME", SHARED_HOME)

@@ -224,6 +224,10 @@ class Ledger:
             return None
         return self._reserve(Grant(1, partial))
 
+    def fit(self, each: Cost, draws: int) -> int:
+        """How many of `draws` equal pieces of work would be granted now at full cost."""
+        return _pieces(self.left, each, draws)
+
     def settle(self, reserved: Cost, usage: Usage) -> None:
         """Replace one reservation by what was really spent."""
         if self._bounds:

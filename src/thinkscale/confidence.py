@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import suppress
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -158,3 +159,12 @@ _GROUPS: dict[str, Callable[[FloatArray], float]] = {
 def window_of(cap: int) -> int:
     """Tokens of a group where an attempt has at most `cap`: an eighth of them, and DeepConf's own 2,048 at most."""
     return max(1, min(2048, cap // 8))
+
+
+def confidence_from(signals: Logprobs | None, top: int, start: int = 0) -> FloatArray:
+    """Confidence of every token from one on; none where the engine told fewer likely tokens than were asked for."""
+    with suppress(ScorerError):
+        if signals is not None:
+            chosen, likely = tuple(signals.chosen[start:]), tuple(signals.top[start:])
+            return token_confidence(Logprobs(space=signals.space, chosen=chosen, top=likely), top)
+    return np.empty(0)

@@ -126,6 +126,11 @@ class Wave:
         return sorted(self._written)
 
     @property
+    def ready(self) -> bool:
+        """Whether `due` has something to give."""
+        return bool(self._waiting) and (self._lifted or self._waiting[0] < self._watermark())
+
+    @property
     def behind(self) -> int | None:
         """The unfinished draw that has written least, which the others wait for; `None` once all are over."""
         at = self._watermark()
@@ -172,7 +177,7 @@ class Wave:
 
     def due(self) -> Iterator[int]:
         """The attempts that have become due, in order; leave the loop at the one at which the rule fires."""
-        while self._waiting and (self._lifted or self._waiting[0] < self._watermark()):
+        while self.ready:
             index = int(heappop(self._waiting)[1])
             self._due.append(index)
             yield index

@@ -46,10 +46,10 @@ def at_least(least: float, **fields: float | None) -> None:
 
 
 def coerce(component: object, **kinds: type[StrEnum]) -> None:
-    """Turn the words in fields into members of their enums, in a `__post_init__`.
+    """In a `__post_init__`, read the fields named, given as the enum or as its value.
 
     Raises:
-        SpecError: a word is not one of them.
+        SpecError: a value is not known; the message lists the nearest ones.
     """
     for name, kind in kinds.items():
         value = getattr(component, name)

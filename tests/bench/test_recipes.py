@@ -127,3 +127,17 @@ def test_what_a_stop_rule_saves_is_paired_by_question():
     assert (found["needed"].difference, found["credit"].difference) == (-40, 0)
     with pytest.raises(SystemExit, match=r"README\.md"):
         recipe("ahead_by_4_vs_fixed")["main"]([])
+
+
+def test_rules_are_compared_with_all_attempts_and_chosen_on_other_models():
+    tools = recipe("stop_rules")
+    some = [q for q in tools["lengths"]() if q.id in ("aime2025/0", "aime2025/23")]
+    assert [(q.model, len(q.attempts.tokens)) for q in some[::2]] == [("Phi-4-reasoning", 160), ("Qwen3-14B", 80)]
+    lines = tools["table"](some, 40, (16, 40), orders=3)
+    [full] = [x for x in lines if (x.rule, x.n) == ("fixed", 40)]
+    assert (full.needed, full.time, full.lost.difference) == (1, 1, 0)
+    early = {x.pace.value: x for x in lines if (x.rule, x.n) == ("ahead-by-4", 40)}
+    assert early["thrift"].needed < early["steady"].needed < early["swift"].needed < 1
+    assert early["thrift"].time > early["steady"].time > early["swift"].time
+    assert tools["cheapest"](lines, ["Qwen3-14B"]).needed < 0.4
+    assert "`ahead-by-4` | 40 | thrift |" in tools["told"](early["thrift"])

@@ -18,6 +18,7 @@ from thinkscale.methods.budget_forcing import BudgetForcing
 from thinkscale.methods.self_consistency import SelfConsistency
 from thinkscale.methods.semantic_consistency import SemanticConsistency
 from thinkscale.methods.single import Single
+from thinkscale.pace import Pace
 from thinkscale.prompts import ask
 from thinkscale.session import Place, Run, Session
 from thinkscale.stopping.ahead_by_k import AheadByK
@@ -398,7 +399,7 @@ async def test_enough_cancels_what_is_in_flight_and_charges_it():
         return Line(says="The answer is 4") if cue.number < 2 else Line(says=WORDS, pace=0.001)
 
     engine = Scripted(script)
-    outcome = await solve(PROBLEM, SelfConsistency(n=6, stop=AheadByK(k=2)), engine, budget=Budget())
+    outcome = await solve(PROBLEM, SelfConsistency(n=6, stop=AheadByK(k=2), pace="swift"), engine, budget=Budget())
     assert (outcome.answer, outcome.stopped) == ("4", Stopped.enough)
     assert len(outcome.traces) == 6
     assert {t.finish for t in outcome.traces[2:]} == {Finish.aborted}
@@ -469,10 +470,10 @@ async def test_a_draw_is_cut_short_when_the_method_has_seen_enough_of_it():
     assert 20 <= longer.tokens < 60
 
 
-async def test_serial_runs_make_no_call_that_a_stop_rule_made_needless():
+async def test_thrift_makes_no_call_that_a_stop_rule_made_needless():
     engine = Scripted(lambda _: "The answer is 4")
     llm = session(engine, concurrency=1)
-    await llm.sample(PROBLEM, 16, enough=AheadByK(k=2))
+    await llm.sample(PROBLEM, 16, enough=AheadByK(k=2), pace=Pace.thrift)
     assert len(engine.cues) == 2
 
 

@@ -316,7 +316,7 @@ def test_a_rule_that_is_asked_after_every_one_of_a_thousand_draws_takes_no_secon
 
 
 async def test_a_rule_on_probabilities_asks_the_engine_for_them():
-    problem, method = Problem.of("?"), SelfConsistency(n=5, stop=SoftAdaptive(threshold=1.0))
+    problem, method = Problem.of("?"), SelfConsistency(n=5, stop=SoftAdaptive(threshold=1.0), pace="thrift")
     engine = Scripted(lambda _: Line(says="The answer is 4", logprob=math.log(0.6)))
     outcome = await solve(problem, method, engine, budget=Budget(), run=Run(concurrency=1))
     assert (len(engine.cues), outcome.stopped) == (2, Stopped.enough)

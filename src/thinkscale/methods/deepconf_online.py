@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
 
 from thinkscale.budget import Cost
-from thinkscale.confidence import FloatArray, GrowingGroups, token_confidence, trace_confidence, window_of
-from thinkscale.errors import ScorerError, SpecError
+from thinkscale.confidence import GrowingGroups, confidence_from, trace_confidence, window_of
+from thinkscale.errors import SpecError
 from thinkscale.needs import Capability, Needs, Sign
-from thinkscale.registry import at_least, spec
+from thinkscale.pace import Pace
+from thinkscale.registry import at_least, coerce, spec
 from thinkscale.scorers import sampled_logprobs
 from thinkscale.selection import Selector
 from thinkscale.selection.weighted_vote import WeightedVote
 from thinkscale.session import Draws, Session
-from thinkscale.types import Logprobs, Outcome, Path, Problem, Score, Trace
+from thinkscale.types import Outcome, Path, Problem, Score, Trace
 
 KIND = "lowest-confidence"
 
@@ -43,12 +43,14 @@ class DeepconfOnline:
     """Likeliest tokens k behind the confidence of one."""
     consensus: float | None = 0.95
     """Share of the weight at which an answer has won; `none` makes every draw."""
+    pace: Pace = Pace.steady
     temperature: float = 0.6
     top_p: float = 0.95
     select: Selector = WeightedVote(kind=KIND)
 
     def __post_init__(self) -> None:
         at_least(1, n=self.n, warmup=self.warmup, window=self.window, top=self.top)
+        coerce(self, pace=Pace)
         for name, value, whole in (("keep", self.keep, 100), ("consensus", self.consensus, 1)):
             if value is not None and not 0 < value <= whole:
                 raise SpecError(f"`{name}={value}` must be above 0 and at most {whole}")
@@ -67,7 +69,7 @@ class DeepconfOnline:
         sure = {t.path: self._lowest(t, window) for t in first}
         known = [c for c in sure.values() if c > -math.inf]
         threshold = float(np.percentile(known, 100 - self.keep)) if known else -math.inf
-        if any(t.tokens for t in first) and not known:
+        if not known and any(t.tokens for t in first):
             llm.warn(f"the {self.top} likeliest tokens were asked for and did not come: no attempt was judged")
 
         def scored(traces: Sequence[Trace]) -> list[Trace]:
@@ -80,16 +82,17 @@ class DeepconfOnline:
             return self.consensus is not None and bool(weights) and weights[0] >= self.consensus * sum(weights)
 
         left, unsure = max(0, self.n - self.warmup), _Unsure(threshold, window, self.top)
-        later = await draw(left, until=unsure, enough=agreed) if left and not agreed(()) else Draws()
+        later = await draw(left, until=unsure, enough=agreed, pace=self.pace) if left and not agreed(()) else Draws()
         pool = scored([*first, *later])
-        return Outcome.of(self.select(pool), pool, enough=later.enough or (left > 0 and not later))
+        early, needed = later.enough or (left > 0 and not later), sum(t.tokens for t in first) + (later.needed or 0)
+        return Outcome.of(self.select(pool), pool, enough=early, needed=needed)
 
     def ceiling(self, cap: int) -> Cost:
         """No attempt is aborted."""
         return Cost(tokens=cap, calls=1) * self.n
 
     def _lowest(self, trace: Trace, window: int) -> float:
-        return trace_confidence(_sure(sampled_logprobs(trace), self.top), window, "lowest")
+        return trace_confidence(confidence_from(sampled_logprobs(trace), self.top), window, "lowest")
 
 
 @dataclass(slots=True)
@@ -107,13 +110,4 @@ class _Unsure:
             return False
         if seen is None or seen.tokens > len(signals.chosen):  # the draw is new, or broke off and was begun anew
             seen = self.groups[trace.path] = GrowingGroups(self.window)
-        return seen.grow(_sure(signals, self.top, seen.tokens)) < self.threshold
-
-
-def _sure(signals: Logprobs | None, top: int, start: int = 0) -> FloatArray:
-    """Confidence of every token from one on; none where the engine told fewer likely tokens than were asked for."""
-    with suppress(ScorerError):
-        if signals is not None:
-            chosen, likely = tuple(signals.chosen[start:]), tuple(signals.top[start:])
-            return token_confidence(Logprobs(space=signals.space, chosen=chosen, top=likely), top)
-    return np.empty(0)
+        return seen.grow(confidence_from(signals, self.top, seen.tokens)) < self.threshold

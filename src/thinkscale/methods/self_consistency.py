@@ -6,7 +6,8 @@ from typing import ClassVar
 
 from thinkscale.budget import Cost
 from thinkscale.needs import Needs
-from thinkscale.registry import at_least, spec
+from thinkscale.pace import Pace
+from thinkscale.registry import at_least, coerce, spec
 from thinkscale.selection import Selector
 from thinkscale.selection.majority import Majority
 from thinkscale.session import Method, Session, attempt_ceiling
@@ -24,6 +25,9 @@ class SelfConsistency:
     temperature: float = 0.8
     stop: StopRule = AheadByK(k=4)
     """When the attempts so far are enough."""
+    pace: Pace = Pace.steady
+    """How many attempts are begun before the vote is looked at again: `thrift` for the fewest tokens, `swift` for the
+    fewest seconds."""
     select: Selector = Majority()
     by: Method | None = None
     """Draw each attempt through this method instead of by one call."""
@@ -32,14 +36,15 @@ class SelfConsistency:
 
     def __post_init__(self) -> None:
         at_least(1, n=self.n)
+        coerce(self, pace=Pace)
 
     async def solve(self, problem: Problem, llm: Session) -> Outcome:
         """Sample until the stop rule is satisfied, then vote; greedy attempts are all the same, so one is drawn."""
-        greedy = self.temperature == 0 and self.by is None and self.n > 1
-        if greedy:
+        n = 1 if self.temperature == 0 and self.by is None else self.n
+        if n < self.n:
             llm.warn("at temperature 0 all attempts are the same: one was drawn, and there is no vote")
         traces = await llm.sample(
-            problem, 1 if greedy else self.n, by=self.by, enough=self.stop, temperature=self.temperature
+            problem, n, by=self.by, enough=self.stop, pace=self.pace, temperature=self.temperature
         )
         return Outcome.of(self.select(traces), traces, enough=traces.enough, needed=traces.needed)
 

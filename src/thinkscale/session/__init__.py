@@ -2,6 +2,7 @@
 
 `verbs.py` has what methods call. Beneath it, each file uses only those that follow:
 
+- `waves.py`: draws of one prompt under a stop rule
 - `nested.py`: attempts that are drawn through other methods
 - `scoring.py`: likelihoods and rewards, which generate nothing
 - `calls.py`: calls to an engine, admitted in draw order and made at once
@@ -14,9 +15,9 @@
 - `landing.py`: places of an engine, results for one consumer
 """
 
-from thinkscale.session.draws import Draws
 from thinkscale.session.place import DEFAULT_MAX_TOKENS, Place
 from thinkscale.session.run import Event, Run
 from thinkscale.session.verbs import Method, Session, attempt_ceiling
+from thinkscale.session.waves import Draws
 
 __all__ = ["DEFAULT_MAX_TOKENS", "Draws", "Event", "Method", "Place", "Run", "Session", "attempt_ceiling"]

@@ -7,7 +7,7 @@ how to find one.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from functools import partial
@@ -23,6 +23,8 @@ from thinkscale.session.run import price_of
 from thinkscale.session.watch import Until, Watch
 from thinkscale.types import Answer, AnswerKind, Finish, Message, Origin, Sampling, Score, Segment, Trace
 
+Progress = Callable[[int, int], bool]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Calls:
@@ -35,6 +37,8 @@ class Calls:
     until: Until | None = None
     every: int = 1
     """Tokens between two snapshots that `until` is shown."""
+    progress: Progress | None = None
+    """Told how many tokens a draw has written; returns whether the consumer is to have a look."""
     marks: frozenset[str] = frozenset()
     """Stop strings that end a step: what they end answers nothing."""
     growing: bool = False
@@ -71,8 +75,16 @@ async def make_calls(calls: Calls) -> AsyncGenerator[tuple[int, Trace], None]:
 
     Starts that continue the same text share a request, wherever they stand; they are admitted one after the other.
     """
+    async with aclosing(follow_calls(calls)) as news:
+        async for index, trace in news:
+            if trace is not None:
+                yield index, trace
+
+
+async def follow_calls(calls: Calls) -> AsyncGenerator[tuple[int, Trace | None], None]:
+    """The same, and an index alone whenever `progress` asks for a look."""
     place = calls.place
-    landing: Landing[Trace] = Landing()
+    landing: Landing[Trace | None] = Landing()
     groups = _groups(calls)
 
     async def launch() -> None:
@@ -90,12 +102,12 @@ async def make_calls(calls: Calls) -> AsyncGenerator[tuple[int, Trace], None]:
                     yield index, trace
     finally:
         place.run.landings.discard(landing)
-        for trace in landing.surplus:
+        for trace in filter(None, landing.surplus):
             place.run.drop(trace, place.role)
 
 
 async def _launch_group(
-    calls: Calls, group: Sequence[int], worst: Cost, landing: Landing[Trace], flights: asyncio.TaskGroup
+    calls: Calls, group: Sequence[int], worst: Cost, landing: Landing[Trace | None], flights: asyncio.TaskGroup
 ) -> bool:
     """Start the calls of starts that are alike; returns whether the consumer wants more and the account allows it."""
     place, begun = calls.place, 0
@@ -145,7 +157,7 @@ def give_back(ledger: Ledger, grant: Grant | None) -> None:
         ledger.cancel(grant.each, grant.draws)
 
 
-def _flight(calls: Calls, which: Sequence[int], grant: Grant, landing: Landing[Trace]) -> Flight:
+def _flight(calls: Calls, which: Sequence[int], grant: Grant, landing: Landing[Trace | None]) -> Flight:
     """One request for the starts at `which`, wired to the account, the journal and the waiting consumer."""
     place, start = calls.place, calls.starts[which[0]]
     short = grant.each.tokens < calls.cap
@@ -157,7 +169,7 @@ def _flight(calls: Calls, which: Sequence[int], grant: Grant, landing: Landing[T
     sampling = place.run.sampling_of(granted)
     name = request_name(place.capabilities.model, prompt, text, sampling, calls.given(which[0]))
     slots, price = place.run.slots(place.engine), place.capabilities.price
-    watch = _watch(calls, which)
+    watch = _watch(calls, which, landing)
 
     def settle(completion: Completion) -> None:
         place.ledger.settle(grant.each, price_of(completion.usage, price))
@@ -184,17 +196,23 @@ def _flight(calls: Calls, which: Sequence[int], grant: Grant, landing: Landing[T
         looked_at=landing.looked_at,
         failed=place.run.fail,
         news=watch.hear if watch else None,
+        restart=watch.restart if watch else lambda _: None,
         undecided=watch.undecided if watch else lambda _: None,
     )
 
 
-def _watch(calls: Calls, which: Sequence[int]) -> Watch | None:
+def _watch(calls: Calls, which: Sequence[int], landing: Landing[Trace | None]) -> Watch | None:
     """The watch over a request, where anybody wants to see its pieces."""
-    run = calls.place.run
-    if calls.until is None and run.observe is None:
+    run, progress = calls.place.run, calls.progress
+    if calls.until is None and run.observe is None and progress is None:
         return None
-    starts = [calls.starts[i] for i in which]
-    return Watch(run=run, role=calls.place.role, starts=starts, until=calls.until, every=calls.every)
+
+    def tell(index: int, tokens: int) -> None:
+        if progress and progress(which[index], tokens):
+            landing.put(which[index], None)
+
+    starts, told = [calls.starts[i] for i in which], tell if progress else None
+    return Watch(run=run, role=calls.place.role, starts=starts, until=calls.until, every=calls.every, progress=told)
 
 
 def extend_trace(calls: Calls, start: Trace, completion: Completion) -> Trace:

@@ -52,6 +52,8 @@ class Flight:
     """Waits until the consumer has seen what landed."""
     news: Callable[[Flight, int, Chunk], None] | None = None
     """Called with the flight, the index of a draw and every piece of it that arrives."""
+    restart: Callable[[int], None] = lambda _: None
+    """Called when a draw is asked for again: what it had written is gone."""
     undecided: Callable[[int], Awaitable[None] | None] = lambda _: None
     """Waits for what was asked about a draw, if anything was: it may be cut where it stood."""
     frugal: bool = False
@@ -107,7 +109,7 @@ class Flight:
                 if question := self.undecided(index):
                     await question
                 self._show(index, UNMADE)
-        if self.landed:
+        if self.landed or cut:
             await self.looked_at()
         for index in self._missing(range(self.request.n)):
             if index in self.abort:
@@ -193,8 +195,10 @@ class Flight:
                 paths=tuple(request.paths[i] for i in wanted if request.paths),
             )
         for index in wanted:
-            self.lost[index] += self.tokens[index]
-            self._show(index, UNMADE)
+            if self.tokens[index]:
+                self.lost[index] += self.tokens[index]
+                self._show(index, UNMADE)
+            self.restart(index)
         cap, lost = request.sampling.max_tokens, max(self.lost[i] for i in wanted)
         if lost and cap:
             request = replace(request, sampling=replace(request.sampling, max_tokens=cap - lost))

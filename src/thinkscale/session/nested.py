@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from thinkscale.budget import Bounded, Cost, Grant
 from thinkscale.engines.protocol import Request
@@ -20,23 +20,29 @@ from thinkscale.types import Finish, Outcome, Path, Problem, Trace
 M = TypeVar("M", bound=Bounded)
 
 
+@dataclass(frozen=True, slots=True)
+class Nested(Generic[M]):
+    """One attempt through a method."""
+
+    problem: Problem
+    path: Path
+    method: M
+
+
 async def draw_through(
-    place: Place,
-    draws: Sequence[tuple[Problem, Path]],
-    by: Sequence[M],
-    solve: Callable[[M, Problem, Place], Awaitable[Outcome]],
-) -> AsyncGenerator[tuple[int, Trace], None]:
-    """Make every draw of a problem at a path, through the methods in turn; yields `(index of the draw, trace)`."""
-    landing: Landing[Trace] = Landing()
+    place: Place, draws: Sequence[Nested[M]], solve: Callable[[Nested[M], Place], Awaitable[Outcome]]
+) -> AsyncGenerator[tuple[int, Trace | None], None]:
+    """Make every attempt; yields `(index, trace)`."""
+    landing: Landing[Trace | None] = Landing()
     width = asyncio.Semaphore(place.run.concurrency or max(1, len(draws)))
     worst: dict[tuple[int, int], Cost] = {}
 
     async def attempt(index: int, grant: Grant) -> None:
-        problem, path = draws[index]
-        inner = replace(place, ledger=place.ledger.child(grant.each), path=path)
+        draw = draws[index]
+        inner = replace(place, ledger=place.ledger.child(grant.each), path=draw.path)
         try:
-            outcome = await solve(by[index % len(by)], problem, inner)
-            unmade = Trace(prompt=problem.messages, path=path, finish=Finish.budget)
+            outcome = await solve(draw, inner)
+            unmade = Trace(prompt=draw.problem.messages, path=draw.path, finish=Finish.budget, tools=draw.problem.tools)
             place.ledger.refused |= inner.ledger.refused
             landing.put(index, outcome.best or next(iter(outcome.traces), unmade))
         finally:
@@ -45,12 +51,12 @@ async def draw_through(
 
     async def launch() -> None:
         async with asyncio.TaskGroup() as attempts:
-            for index, (problem, _) in enumerate(draws):
+            for index, draw in enumerate(draws):
                 if not await landing.unless_over(width.acquire()):
                     break
-                which = (id(problem), index % len(by))
+                which = (id(draw.problem), id(draw.method))
                 if which not in worst:
-                    worst[which] = _ceiling(place, problem, by[index % len(by)])
+                    worst[which] = _ceiling(place, draw.problem, draw.method)
                 admission = place.ledger.admit(worst[which])
                 grant = await landing.unless_over(admission, partial(give_back, place.ledger))
                 if grant is None:
@@ -63,8 +69,14 @@ async def draw_through(
             async for index, trace in landed:
                 yield index, trace
     finally:
-        for trace in landing.surplus:
+        for trace in filter(None, landing.surplus):
             place.run.drop(trace, place.role)
+
+
+def dearest(place: Place, problem: Problem, by: Sequence[Bounded]) -> Cost:
+    """The most that one attempt through any of some methods can cost, in each dimension."""
+    costs = [_ceiling(place, problem, method) for method in by]
+    return Cost(tokens=max(c.tokens for c in costs), calls=max(c.calls for c in costs), usd=max(c.usd for c in costs))
 
 
 def _ceiling(place: Place, problem: Problem, by: Bounded) -> Cost:

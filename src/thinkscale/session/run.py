@@ -74,7 +74,7 @@ class Run:
     """Calls that were answered from memory."""
     surplus: list[Trace] = field(default_factory=list)
     """Paid-for traces that the result does not rest on."""
-    landings: set[Landing[Trace]] = field(default_factory=set)
+    landings: set[Landing[Trace | None]] = field(default_factory=set)
     """Where draws in flight come down."""
     effects: set[asyncio.Future[object]] = field(default_factory=set)
     """Work outside of any model that is under way."""
@@ -130,7 +130,7 @@ class Run:
         for effect in [*self.effects]:
             effect.cancel()
 
-    def watched(self, landing: Landing[Trace], ledger: Ledger) -> AbstractContextManager[None]:
+    def watched(self, landing: Landing[Trace | None], ledger: Ledger) -> AbstractContextManager[None]:
         """A context in which what is in flight is aborted when the time of an account is up."""
         return nullcontext() if math.isinf(ledger.deadline) else _Alarm(landing, ledger)
 
@@ -180,7 +180,7 @@ class Run:
 class _Alarm:
     """Ends what is in flight when the time of an account is up, which may come later than it seemed."""
 
-    landing: Landing[Trace]
+    landing: Landing[Trace | None]
     ledger: Ledger
     timer: asyncio.TimerHandle | None = None
 
@@ -205,7 +205,7 @@ class _Alarm:
         self.timer = asyncio.get_running_loop().call_later(seconds, self._look)
 
 
-def _expire(landing: Landing[Trace]) -> None:
+def _expire(landing: Landing[Trace | None]) -> None:
     landing.timed_out = True
     landing.abort.end()
 

@@ -16,15 +16,16 @@ from thinkscale.budget import Budget, Cost
 from thinkscale.engines.protocol import Capabilities, Capability, ThinkFormat
 from thinkscale.errors import CapabilityError
 from thinkscale.identity import seed_of
-from thinkscale.session.calls import Calls, make_calls
-from thinkscale.session.draws import Draws, fires
+from thinkscale.pace import Pace
+from thinkscale.session.calls import Calls, Progress, follow_calls, make_calls
 from thinkscale.session.effects import run_effect
-from thinkscale.session.nested import draw_through
+from thinkscale.session.nested import Nested, dearest, draw_through
 from thinkscale.session.place import Place
 from thinkscale.session.scoring import likelihoods_of, rewards_of
 from thinkscale.session.starts import agree, end_step, forks, problem_of, root, sampling_with
 from thinkscale.session.watch import Until
-from thinkscale.types import AnswerKind, Finish, Logprobs, Message, Outcome, Path, Problem, Trace
+from thinkscale.session.waves import Draws, Rule, Waves, draw_all
+from thinkscale.types import AnswerKind, Finish, Logprobs, Message, Outcome, Problem, Trace
 
 
 class Method(Protocol):
@@ -87,10 +88,11 @@ class Session:
         by: Method | Sequence[Method] | None = None,
         until: Until | None = None,
         every: int = 1,
-        enough: Callable[[Sequence[Trace]], bool] | None = None,
+        enough: Rule | None = None,
+        pace: Pace = Pace.steady,
         **sampling: object,
     ) -> Draws:
-        """Draw up to n traces of one prompt; they come back in draw order.
+        """Draw up to n traces of one prompt; they come back in draw order, under a stop rule in the order they count.
 
         Args:
             what: the problem, or bare messages.
@@ -100,23 +102,27 @@ class Session:
                 the way; their tuples go on growing, so copy what you keep. It may be async. Returning true cuts that
                 draw back to what was shown (`finish=aborted`); what was written since is charged.
             every: tokens between two traces that `until` is shown, at least 1.
-            enough: a stop rule, shown the first 1, 2, … traces in draw order, so that finishing order cannot change
-                where it fires. Draws that it makes unnecessary are cancelled and charged, and do not come back.
+            enough: a stop rule, shown the first 1, 2, … traces in the order of their tokens, wave after wave, so that
+                finishing order cannot change where it fires. Draws that it makes unnecessary are cancelled and charged,
+                and do not come back.
+            pace: how large waves are: `thrift` for the fewest tokens, `swift` for the fewest seconds.
             **sampling: fields of `Sampling`. What a `stop` given here ends is a step and answers nothing.
         """
-        early: dict[int, Trace] = {}
-        first = Draws()
-        if enough is not None and hasattr(enough, "within"):
-            enough = enough.within(n)
-        async with aclosing(self._attempts(what, n, by, sampling, until=until, every=every)) as attempts:
-            async for index, trace in attempts:
-                early[index] = trace
-                while len(first) in early and not first.enough:
-                    await agree(self.place, first, early.pop(len(first)))
-                    first.enough = enough is not None and len(first) < n and await fires(enough, first)
-                if first.enough:
-                    break
-        return first
+        starts, methods = root(self.place, what, n), by if isinstance(by, Sequence) else (by,) if by else ()
+        through = [methods[i % len(methods)] for i in range(n)] if methods else []
+        problems = [problem_of(self.place, what)] * n
+
+        def begin(which: slice, progress: Progress | None = None) -> AsyncGenerator[tuple[int, Trace | None], None]:
+            calls = replace(self._calls(starts[which], sampling, until, every), progress=progress)
+            return self._through(problems[which], calls, through[which]) if through else follow_calls(calls)
+
+        if enough is None:
+            return await draw_all(self.place, begin(slice(n)))
+        place = replace(self.place, sampling=sampling_with(self.place, sampling))
+        one = self._calls(starts[:1], sampling)
+        each = dearest(place, problems[0], methods) if methods else one.worst()
+        rule = enough.within(n) if hasattr(enough, "within") else enough
+        return await Waves(place=self.place, n=n, rule=rule, pace=pace, each=each, begin=begin).run()
 
     async def arrivals(
         self, what: Problem | Sequence[Message], n: int = 1, *, by: Method | None = None, **sampling: object
@@ -125,11 +131,15 @@ class Session:
 
         An answer bears the label that its class has by then: two classes that a later answer unites keep theirs.
         """
-        async with aclosing(self._attempts(what, n, by, sampling)) as attempts:
+        calls = self._calls(root(self.place, what, n), sampling)
+        problems = [problem_of(self.place, what)] * n
+        arriving = self._through(problems, calls, [by] * n) if by else follow_calls(calls)
+        async with aclosing(arriving) as attempts:
             async for _, trace in attempts:
-                agreed: list[Trace] = []
-                await agree(self.place, agreed, trace)
-                yield agreed[0]
+                if trace is not None:
+                    agreed: list[Trace] = []
+                    await agree(self.place, agreed, trace)
+                    yield agreed[0]
 
     async def each(
         self,
@@ -159,14 +169,11 @@ class Session:
         parents = under or [()] * len(asked)
         rooted = [root(place, what, n, above) for what, above in zip(asked, parents, strict=True)]
         starts = [start for group in rooted for start in group]
-        if by is None:
-            arriving = make_calls(self._calls(starts, sampling, place=place))
-        else:
-            problems = [problem_of(place, what) for what in asked for _ in range(n)]
-            draws = [(problem, start.path) for problem, start in zip(problems, starts, strict=True)]
-            arriving = self._through(replace(place, sampling=sampling_with(place, sampling)), draws, (by,))
+        calls = self._calls(starts, sampling, place=place)
+        problems = [problem_of(place, what) for what in asked for _ in range(n)]
+        arriving = self._through(problems, calls, [by] * len(starts)) if by else follow_calls(calls)
         async with aclosing(arriving) as arrived:
-            found = {index: trace async for index, trace in arrived}
+            found = {index: trace async for index, trace in arrived if trace is not None}
         agreed: list[Trace] = []
         for index, trace in sorted(found.items()):
             await agree(place, agreed, replace(trace, parents=starts[index].parents))
@@ -345,29 +352,14 @@ class Session:
         """An empty trace of the problem, to be extended; no call is made."""
         return root(self.place, what, 1)[0]
 
-    def _attempts(
-        self,
-        what: Problem | Sequence[Message],
-        n: int,
-        by: Method | Sequence[Method] | None,
-        sampling: Mapping[str, object],
-        *,
-        until: Until | None = None,
-        every: int = 1,
-    ) -> AsyncGenerator[tuple[int, Trace], None]:
-        starts = root(self.place, what, n)
-        if by is None:
-            return make_calls(self._calls(starts, sampling, until, every))
-        problem = problem_of(self.place, what)
-        methods = by if isinstance(by, Sequence) else (by,)
-        place = replace(self.place, sampling=sampling_with(self.place, sampling))
-        return self._through(place, [(problem, start.path) for start in starts], methods)
-
     @staticmethod
     def _through(
-        place: Place, draws: Sequence[tuple[Problem, Path]], by: Sequence[Method]
-    ) -> AsyncGenerator[tuple[int, Trace], None]:
-        return draw_through(place, draws, by, lambda method, problem, at: method.solve(problem, Session(at)))
+        asked: Sequence[Problem], calls: Calls, by: Sequence[Method]
+    ) -> AsyncGenerator[tuple[int, Trace | None], None]:
+        """Draws of problems through methods, in place of calls."""
+        place = replace(calls.place, sampling=calls.sampling)
+        draws = [Nested(problem, start.path, m) for problem, start, m in zip(asked, calls.starts, by, strict=True)]
+        return draw_through(place, draws, lambda draw, at: draw.method.solve(draw.problem, Session(at)))
 
     def _calls(
         self,

@@ -32,6 +32,8 @@ class Watch:
     until: Until | None
     every: int
     """Tokens between two snapshots that `until` is shown."""
+    progress: Callable[[int, int], None] | None = None
+    """Told how many tokens a draw has written."""
     _next: dict[int, int] = field(default_factory=dict)
     _questions: dict[int, asyncio.Task[None]] = field(default_factory=dict)
 
@@ -41,6 +43,8 @@ class Watch:
             at = len(flight.text[index]) - len(chunk.text)
             path = self.starts[index].path
             self.run.observe(Event(path=path, role=self.role, text=chunk.text, at=at, tokens=chunk.tokens))
+        if self.progress and chunk.completion is None:
+            self.progress(index, flight.tokens[index])
         if self.until and chunk.completion is None and index not in flight.cuts:
             tokens = flight.tokens[index]
             if self.every == 1 or tokens >= self._next.get(index, self.every):
@@ -64,6 +68,12 @@ class Watch:
             await before
         if await verdict:
             cut()
+
+    def restart(self, index: int) -> None:
+        """A draw is made anew."""
+        self._next.pop(index, None)
+        if self.progress:
+            self.progress(index, 0)
 
     def undecided(self, index: int) -> Awaitable[None] | None:
         """What to wait for before a draw may be delivered, if anything was asked about it."""
