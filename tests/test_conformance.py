@@ -14,9 +14,10 @@ from thinkscale.built_in import BUILT_IN
 from thinkscale.engines.opening import engine_for
 from thinkscale.engines.scripted import Cue, Line, Scripted
 from thinkscale.engines.tabular import Tabular
-from thinkscale.errors import SpecError
+from thinkscale.errors import SettingsError, SpecError
+from thinkscale.prompts import render
 from thinkscale.registry import names, parse
-from thinkscale.testing import check_engine, check_method, check_scorer, check_selector, talk
+from thinkscale.testing import check_engine, check_method, check_scorer, check_selector, check_stop_rule, talk
 
 METHODS = (
     "single",
@@ -67,6 +68,17 @@ METHODS = (
     "tool-call-best-of-n(n=5)",
     "tool-call-best-of-n(n=4, exclude=[why], judge=length)",
 )
+STOP_RULES = (
+    "ahead-by-1",
+    "adaptive-consistency(prior=dirichlet, threshold=0.6)",
+    "best-of-infinity(prior=paper, factor=1)",
+    "esc(w=2)",
+    "majority-share(after=1, threshold=0.5)",
+    "confidence-mass(after=1, threshold=0.1)",
+    "early-exit(threshold=0.1, count=2)",
+    "soft-adaptive(threshold=0.2)",
+)
+"""With fields under which they fire on the pools of the suite."""
 CHAIN = {"": {"a": 0.5, " b": 0.5}, "a": {" b": 0.7, "<end>": 0.3}, " b": {"a": 0.6, " c": 0.4}, " c": {"a": 1.0}}
 COUNTING = "one two three four five six seven eight nine ten eleven twelve thirteen"
 
@@ -113,6 +125,11 @@ async def test_every_scorer_judges_what_the_model_said_and_nothing_else(name):
 @pytest.mark.parametrize("name", BUILT_IN["selector"])
 async def test_every_selector_is_pure_and_deaf_to_abstentions(name):
     await check_selector(parse(name, "selector"))
+
+
+@pytest.mark.parametrize("name", [*BUILT_IN["stop-rule"], *STOP_RULES])
+def test_every_stop_rule_is_pure_and_deaf_to_abstentions(name):
+    check_stop_rule(parse(name, "stop-rule"))
 
 
 @pytest.mark.parametrize(
@@ -188,6 +205,13 @@ class TestAnInstalledPlugIn:
         with pytest.raises(SpecError, match="did you mean `echo-vote`"):
             parse("echo-votes", "method")
 
+    def test_has_prompts_of_its_own(self):
+        assert "Every step follows" in render("thinkscale_extension.prompts:criteria")
+        with pytest.raises(SettingsError, match="did you mean `criteria`"):
+            render("thinkscale_extension.prompts:criterion")
+        with pytest.raises(SettingsError, match=r"put `look\.txt` beside that module"):
+            render("thinkscale_extension.echo_vote:look")
+
     async def test_passes_the_suites(self):
         def talk(cue: Cue) -> Line:
             return Line(says=f" I would say {cue.seed % 2}. The answer is {cue.seed % 2}.", pace=0.0)
@@ -195,4 +219,6 @@ class TestAnInstalledPlugIn:
         await check_method(parse("echo-vote", "method"), script=talk)
         await check_scorer(parse("vowels", "scorer"))
         await check_selector(parse("last-word", "selector"))
+        check_stop_rule(parse("twice", "stop-rule"))
+        check_method(parse("second-look(n=2)", "method"))
         await check_engine(engine_for("parrot"), prompt="one two three four five six seven eight")

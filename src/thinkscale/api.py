@@ -10,18 +10,21 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Coroutine, Mapping
+from contextvars import copy_context
 from dataclasses import dataclass, replace
 from functools import wraps
 from typing import ParamSpec, TypeVar
 
+from thinkscale import prompts
 from thinkscale.answers import kind_of
 from thinkscale.budget import CLOSING_TOKENS, Budget, Ledger
+from thinkscale.contracts import solve_by
 from thinkscale.engines.opening import engines_for
 from thinkscale.engines.protocol import Engine
 from thinkscale.errors import SettingsError
 from thinkscale.identity import digest, prompt_name
 from thinkscale.needs import Capability, Needs, idle_rules, needs_of, refuse_clashes
-from thinkscale.registry import parse
+from thinkscale.registry import digests_of, parse
 from thinkscale.selection.majority import Majority
 from thinkscale.session import Event, Method, Place, Run, Session
 from thinkscale.settings import Settings, load
@@ -54,7 +57,7 @@ def run(work: Coroutine[None, None, T]) -> T:
     except RuntimeError:
         asyncio.run(kept())
         return results[0]
-    thread = threading.Thread(target=elsewhere)
+    thread = threading.Thread(target=copy_context().run, args=(elsewhere,))
     thread.start()
     thread.join()
     if failures:
@@ -102,15 +105,16 @@ async def aask(
     path = settings.store_path
     store = Store(path) if path else None
     try:
-        return await solve(
-            Problem.of(question) if isinstance(question, str) else question,
-            parse(method, "method") if isinstance(method, str) else method,  # type: ignore[arg-type]
-            engine,
-            budget=Budget.parse(budget) if isinstance(budget, str) else budget,
-            run=run,
-            sampling=Sampling(max_tokens=settings.max_tokens),
-            store=store,
-        )
+        with prompts.using(settings.prompts):
+            return await solve(
+                Problem.of(question) if isinstance(question, str) else question,
+                parse(method, "method") if isinstance(method, str) else method,  # type: ignore[arg-type]
+                engine,
+                budget=Budget.parse(budget) if isinstance(budget, str) else budget,
+                run=run,
+                sampling=Sampling(max_tokens=settings.max_tokens),
+                store=store,
+            )
     finally:
         if store:
             store.close()
@@ -172,7 +176,7 @@ async def solve(
         run_id, run.memory, run.journal = page.id, store, _Journal(store, page.id)
         store.begin(page)
     try:
-        outcome = await close(problem, session, await method.solve(problem, session))
+        outcome = await close(problem, session, await solve_by(method, problem, session))
     except BaseException:
         if store:
             store.end(run_id, "interrupted")
@@ -283,6 +287,7 @@ def _page(problem: Problem, method: object, engine: Engine, budget: Budget, *, r
     model = engine.capabilities.model
     question = prompt_name(problem.messages, problem.tools)
     roles = [part for name, each in sorted(run.roles.items()) for part in (name, each.capabilities.model)]
+    roles += [*digests_of(method), *filter(None, [prompts.digest()])]
     name = digest(question, problem.answer_kind, repr(method), model, run.seed, str(budget), repr(sampling), *roles)
     return RunRow(
         id=name[:12],

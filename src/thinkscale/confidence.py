@@ -24,6 +24,8 @@ LEAST_TAIL = float(np.finfo(np.float32).eps)
 """Smallest probability that tokens outside the k likeliest may have together: what float32 leaves of 1."""
 MOST = -math.log(np.finfo(np.float64).tiny)
 """Most confidence of one token: a probability of 0 counts as the smallest that a number can hold."""
+IMPOSSIBLE = -9999.0
+"""Log-probability that servers write for minus infinity, which JSON has not."""
 BOTTOM = 0.1
 """Share of the groups that `bottom` averages over."""
 
@@ -37,7 +39,7 @@ def likeliest(logprobs: Logprobs, k: int) -> FloatArray:
         ScorerError: fewer than k that are possible at all were told somewhere.
     """
     k = min(k, logprobs.vocab or k)
-    rows = [[p for _, p in row[:k] if p > -math.inf] for row in logprobs.top]
+    rows = [[p for _, p in row[:k] if p > IMPOSSIBLE] for row in logprobs.top]
     found = min(map(len, rows), default=0)
     if len(rows) != len(logprobs.chosen) or found < k:
         raise ScorerError(
@@ -161,7 +163,7 @@ def window_of(cap: int) -> int:
     return max(1, min(2048, cap // 8))
 
 
-def confidence_from(signals: Logprobs | None, top: int, start: int = 0) -> FloatArray:
+def known_confidence(signals: Logprobs | None, top: int, start: int = 0) -> FloatArray:
     """Confidence of every token from one on; none where the engine told fewer likely tokens than were asked for."""
     with suppress(ScorerError):
         if signals is not None:

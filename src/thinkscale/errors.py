@@ -8,7 +8,7 @@
     │   ├── CapabilityError    the engine lacks something the method needs
     │   ├── ContextError       the prompt does not fit the model's context
     │   └── ModelError         weights that are missing, damaged or not a model
-    ├── ContractError      a method, scorer, rule or policy that does not keep the form of its kind
+    ├── ContractError      a component that returned what its kind does not return, or failed in a line of its own
     ├── ScorerError        a scorer could not judge a trace
     ├── StoreError         the run store cannot be opened, read or written
     ├── ServeError         a request to the gateway that is refused, with its HTTP status
@@ -20,6 +20,9 @@ the caller must fix before anything can run.
 """
 
 from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
 
 
 class ThinkscaleError(Exception):
@@ -45,7 +48,7 @@ class EngineError(ThinkscaleError):
     """A model or server failed to produce what was asked.
 
     `retryable` may be set per instance; `retry_after` is the wait in seconds that the other side asked for, if any;
-    `status` is the HTTP status behind it, if there was one.
+    `status` is the HTTP status behind it, if there was one; `words` is what the other side said, as it said it.
     """
 
     def __init__(
@@ -55,6 +58,7 @@ class EngineError(ThinkscaleError):
         self.retryable = retryable
         self.retry_after = retry_after
         self.status = status
+        self.words = ""
 
     @property
     def overloaded(self) -> bool:
@@ -75,7 +79,7 @@ class ModelError(EngineError):
 
 
 class ContractError(ThinkscaleError):
-    """A method, scorer, rule or policy does not keep the form that its kind has."""
+    """A method, scorer, rule or policy does not keep its signature; the sentence names it and the line."""
 
 
 class ScorerError(ThinkscaleError):
@@ -115,3 +119,11 @@ class ServeError(ThinkscaleError):
 def first_failure(failure: BaseException) -> BaseException:
     """The first failure of a group of tasks: it is what ended the others."""
     return first_failure(failure.exceptions[0]) if isinstance(failure, BaseExceptionGroup) else failure
+
+
+def nearest(name: str, known: Sequence[str] | dict[str, str]) -> str:
+    """The tail of an error about an unknown name."""
+    close = difflib.get_close_matches(name, list(known), n=3, cutoff=0.5)
+    if close:
+        return f": did you mean {' or '.join(f'`{c}`' for c in close)}?"
+    return f": choose one of {', '.join(f'`{k}`' for k in sorted(known))}"

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
 
-from thinkscale.errors import ContractError
+from thinkscale.contracts import no_action
 from thinkscale.session import Session
 from thinkscale.types import Finish, Trace
 
@@ -88,7 +88,7 @@ async def drive(llm: Session, trace: Trace, policy: Policy, **sampling: object) 
                     if trace.finish in CUT:
                         return trace
                 case _:
-                    raise ContractError(f"a policy yields `go(…)`, `probe(…)` or `End(…)`, not `{action!r}`")
+                    raise no_action(policy, action)
         llm.warn(f"a policy took {MOST_ACTIONS:,} steps on one attempt and was ended")
         return trace
     except StopAsyncIteration:

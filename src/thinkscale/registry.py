@@ -1,27 +1,59 @@
-"""Names and specs: lazy tables of what is built in, entry points of what is installed, and strings such as
-`best-of-n(n=16, scorer=self-certainty)` that turn into frozen objects and back. Nothing is imported until it is named.
+"""Names and specs: lazy tables of what is built in, entry points of what is installed, files that are named, and
+strings such as `best-of-n(n=16, scorer=./mine.py:Vowels)` that turn into frozen objects and back (`grammar.py`).
 
-Spec grammar: `name` or `name(field=value, …)`; a value is a number, a quoted string, `true`, `false`, `none`, a list
-`[…]`, or another spec. Nothing is ever evaluated.
+Nothing is imported until it is named, and no file where files are not allowed.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import importlib
+import inspect
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from enum import StrEnum
 from functools import lru_cache, wraps
 from importlib.metadata import entry_points
 from typing import TypeVar, dataclass_transform
 
 from thinkscale.built_in import BUILT_IN
-from thinkscale.errors import SpecError
+from thinkscale.component_files import digest_of, is_filed, load, name_of
+from thinkscale.errors import SpecError, nearest
+from thinkscale.grammar import Call, call_of, kebab, literal
+
+__all__ = [
+    "MEMBERS",
+    "Call",
+    "at_least",
+    "build",
+    "call_of",
+    "called",
+    "components",
+    "digests_of",
+    "kebab",
+    "kind_of",
+    "lookup",
+    "names",
+    "nearest",
+    "parse",
+    "parts_of",
+    "remembered",
+    "spec",
+    "spec_of",
+]
 
 KIND_OF_TYPE = {"Method": "method", "Scorer": "scorer", "StopRule": "stop-rule", "Selector": "selector"}
 """The kind that a field takes, by the protocol it is annotated with."""
+MEMBERS = {
+    "method": ("solve", "ceiling"),
+    "scorer": ("score",),
+    "engine": ("capabilities", "open", "stream", "count", "aclose"),
+    "selector": ("__call__",),
+    "stop-rule": ("__call__",),
+}
+"""What a class of each kind has."""
+_RETURNED = {"bool": "stop-rule", "Ranking": "selector"}
+"""Rules are told apart by what their `__call__` says that it returns."""
 
 T = TypeVar("T")
 
@@ -61,17 +93,20 @@ def coerce(component: object, **kinds: type[StrEnum]) -> None:
 def spec_of(component: object) -> str:
     """The spec string of a component: its name and every field that differs from its default."""
     changed = [
-        f"{f.name}={_literal(getattr(component, f.name))}"
+        f"{f.name}={literal(getattr(component, f.name))}"
         for f in dataclasses.fields(component)  # type: ignore[arg-type]
         if f.init and getattr(component, f.name) != _default(f)
     ]
-    name = kebab(type(component).__name__)
+    name = called(type(component))
     return f"{name}({', '.join(changed)})" if changed else name
 
 
-def kebab(class_name: str) -> str:
-    """Registry name of a class: `BestOfN` → `best-of-n`, `AheadByK` → `ahead-by-k`."""
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "-", class_name).lower()
+def called(cls: type) -> str:
+    """The name of a class in specs: in quotes where it is that of a file whose path has odd letters."""
+    filed = name_of(cls)
+    if filed is None:
+        return kebab(cls.__name__)
+    return filed if re.fullmatch(r"""[^\s()\[\],="']+""", filed) else literal(filed)
 
 
 def names(kind: str) -> dict[str, str]:
@@ -80,12 +115,21 @@ def names(kind: str) -> dict[str, str]:
     return {**BUILT_IN[kind], **{name: at for name, at in installed.items() if name not in BUILT_IN[kind]}}
 
 
-def lookup(kind: str, name: str) -> type:
+def lookup(kind: str, name: str, *, files: bool = True) -> type:
     """The class behind a name, imported now.
 
+    Args:
+        kind: what it has to be.
+        name: built in, installed, or `FILE.py:Class`.
+        files: whether it may name a file. Whoever passes on what strangers say allows none.
+
     Raises:
-        SpecError: the name is unknown; the message lists the nearest ones.
+        SpecError: the name is unknown, with the nearest ones, or it is that of something else.
     """
+    if is_filed(name):
+        if not files:
+            raise SpecError(f"`{name}` names a file, and none is loaded here: give the name of an installed {kind}")
+        return _of_kind(load(name), kind, name)
     known = BUILT_IN[kind] if name in BUILT_IN[kind] else names(kind)
     if name not in known:
         raise SpecError(f"unknown {kind} `{name}`{nearest(name, known)}")
@@ -99,47 +143,57 @@ def lookup(kind: str, name: str) -> type:
     return found
 
 
-def nearest(name: str, known: Sequence[str] | dict[str, str]) -> str:
-    """The tail of an error about an unknown name."""
-    close = difflib.get_close_matches(name, list(known), n=3, cutoff=0.5)
-    if close:
-        return f": did you mean {' or '.join(f'`{c}`' for c in close)}?"
-    return f": choose one of {', '.join(f'`{k}`' for k in sorted(known))}"
+def kind_of(cls: type) -> str | None:
+    """What kind of component a class is, by its members; `None` where that does not say."""
+    for kind in ("method", "scorer", "engine"):
+        if not _lacking(cls, kind):
+            return kind
+    call = next((vars(c)["__call__"] for c in cls.__mro__ if "__call__" in vars(c)), None)
+    returned = getattr(call, "__annotations__", {}).get("return")
+    return _RETURNED.get(returned if isinstance(returned, str) else getattr(returned, "__name__", ""))
 
 
-def parse(text: str, kind: str) -> object:
+def _lacking(cls: type, kind: str) -> list[str]:
+    return [name for name in MEMBERS[kind] if not any(name in vars(c) for c in cls.__mro__)]
+
+
+def _of_kind(cls: type, kind: str, name: str) -> type:
+    """The class, if it can be one of a kind."""
+    lacking, is_one = _lacking(cls, kind), kind_of(cls)
+    if lacking or is_one not in (kind, None):
+        other = (
+            f": it is {'an' if is_one == 'engine' else 'a'} {is_one}"
+            if is_one
+            else f": it has no `{'` and no `'.join(lacking)}`"
+        )
+        raise SpecError(f"`{name}` is no {kind}{other}")
+    if inspect.isabstract(cls):
+        raise SpecError(f"`{name}` is abstract: name a class that has all that a {kind} needs")
+    if kind != "engine" and ("__dataclass_params__" not in vars(cls) or vars(cls).get("__repr__") is not spec_of):
+        raise SpecError(
+            f"`{name}` is no record of hyper-parameters: put `@spec` of `thinkscale.registry` above its class"
+        )
+    return cls
+
+
+def parse(text: str, kind: str, *, files: bool = True) -> object:
     """Build the component that a spec string describes.
+
+    Args:
+        text: the spec string.
+        kind: what it has to be.
+        files: whether it may name classes in files; a stranger's may not.
 
     Raises:
         SpecError: the text does not parse, or names an unknown component or field.
     """
-    return build(call_of(text), kind)
+    return build(call_of(text), kind, files=files)
 
 
-def call_of(text: str) -> Call:
-    """What a spec string says, before any name is looked up.
-
-    Raises:
-        SpecError: the text does not parse.
-    """
-    reader = _Reader(text)
-    call = reader.call()
-    reader.end()
-    return call
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Call:
-    """A parsed spec, before names are looked up."""
-
-    name: str
-    fields: tuple[tuple[str, object], ...] = ()
-
-
-def build(call: Call, kind: str) -> object:
+def build(call: Call, kind: str, *, files: bool = True) -> object:
     """Look up a parsed spec and construct it."""
     name, fields = _numbered(call, kind)
-    cls = lookup(kind, name)
+    cls = lookup(kind, name, files=files)
     known = {f.name: f for f in dataclasses.fields(cls) if f.init} if dataclasses.is_dataclass(cls) else {}
     made: dict[str, object] = {}
     for field, value in fields:
@@ -147,7 +201,7 @@ def build(call: Call, kind: str) -> object:
             raise SpecError(f"`{name}` has no field `{field}`{nearest(field, list(known))}")
         if field in made:
             raise SpecError(f"`{name}` is given `{field}` twice")
-        made[field] = _value(value, str(known[field].type), f"{name}.{field}")
+        made[field] = _value(value, _annotation(known[field]), f"{name}.{field}", files)
     try:
         return cls(**made)
     except SpecError as error:
@@ -188,6 +242,11 @@ def parts_of(component: object) -> Iterator[object]:
             )
 
 
+def digests_of(component: object) -> list[str]:
+    """The digests of the files that a component and everything nested in it came from."""
+    return sorted({d for part in components(component) if (d := digest_of(type(part)))})
+
+
 def _numbered(call: Call, kind: str) -> tuple[str, tuple[tuple[str, object], ...]]:
     """`ahead-by-4` is short for `ahead-by-k(k=4)`."""
     match = re.fullmatch(r"(.+)-(\d{1,9})", call.name)
@@ -200,16 +259,33 @@ _LISTED = re.compile(r"(?:tuple|list|Sequence)\[(.+?)(?:, \.\.\.)?\](?: \| None)
 _SCALARS = {"int": (int,), "float": (int, float), "bool": (bool,), "str": (str, Call)}
 
 
-def _value(value: object, annotation: str, where: str) -> object:
+_TRACES = r"collections\.abc\.Callable\[\[collections\.abc\.Sequence\[thinkscale\.types\.Trace\]\], "
+_ALIASES = ((f"{_TRACES}thinkscale\\.types\\.Ranking\\]", "Selector"), (f"{_TRACES}bool\\]", "StopRule"))
+
+
+def _annotation(field: dataclasses.Field[object]) -> str:
+    """What a field is annotated with, as its source spells it, also where the module does not postpone annotations."""
+    told: object = field.type
+    if isinstance(told, str):
+        return told
+    text = told.__name__ if isinstance(told, type) else str(told)
+    for pattern, alias in _ALIASES:
+        text = re.sub(pattern, alias, text)
+    return re.sub(r"\b(?:\w+\.)+(?=\w)", "", text)
+
+
+def _value(value: object, annotation: str, where: str, files: bool) -> object:
     """Turn a parsed value into what a field annotated so takes."""
     kind = next((k for t, k in KIND_OF_TYPE.items() if re.search(rf"\b{t}\b", annotation)), None)
     listed = _LISTED.fullmatch(annotation)
     if listed and value is not None and not isinstance(value, list):
-        raise SpecError(f"`{where}` takes a list of {listed[1]}, such as `[{_literal(value)}]`")
+        raise SpecError(f"`{where}` takes a list of {listed[1]}, such as `[{literal(value)}]`")
     if isinstance(value, list) and re.search("tuple|list|Sequence", annotation, re.IGNORECASE):
-        return tuple(_value(v, listed[1] if listed else annotation, where) for v in value)
+        return tuple(_value(v, listed[1] if listed else annotation, where, files) for v in value)
+    if kind and isinstance(value, str) and is_filed(value):
+        value = Call(value)
     if kind and isinstance(value, Call):
-        return build(value, kind)
+        return build(value, kind, files=files)
     allowed = tuple(t for name, types in _SCALARS.items() if re.search(rf"\b{name}\b", annotation) for t in types)
     # What neither is a scalar nor has a kind, and may be left out, can be given in Python only.
     unspoken = not allowed and not kind and annotation.endswith("| None")
@@ -223,7 +299,7 @@ def _value(value: object, annotation: str, where: str) -> object:
     if (value is None and not re.search("None|Optional", annotation)) or (
         value is not None and (allowed or kind or unspoken) and misfit
     ):
-        raise SpecError(f"`{where}` takes {annotation.replace(' | None', '')}, not `{_literal(value)}`")
+        raise SpecError(f"`{where}` takes {annotation.replace(' | None', '')}, not `{literal(value)}`")
     if isinstance(value, Call):
         if value.fields:
             raise SpecError(f"`{where}` takes {annotation}, not the spec `{value.name}(…)`")
@@ -231,112 +307,7 @@ def _value(value: object, annotation: str, where: str) -> object:
     return value
 
 
-def _literal(value: object) -> str:
-    match value:
-        case None:
-            return "none"
-        case bool():
-            return "true" if value else "false"
-        case Call():
-            return value.name
-        case str():
-            return '"' + value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\t", "\\t") + '"'
-        case tuple() | list():
-            return f"[{', '.join(_literal(v) for v in value)}]"
-        case _:
-            return repr(value)
-
-
 def _default(field: dataclasses.Field[object]) -> object:
     if field.default_factory is not dataclasses.MISSING:
         return field.default_factory()
     return field.default
-
-
-_TOKEN = re.compile(
-    r"""\s*(?:(?P<number>[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?(?![\w-]))
-    |(?P<name>[A-Za-z0-9_][\w.-]*)
-    |(?P<string>"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')
-    |(?P<mark>[()\[\],=]))""",
-    re.VERBOSE,
-)
-_WORDS: dict[str, object] = {"true": True, "false": False, "none": None, "True": True, "False": False, "None": None}
-_ESCAPES = {"n": "\n", "t": "\t"}
-_LONGEST, _DEEPEST, _LONGEST_NUMBER = 10_000, 50, 400
-
-
-class _Reader:
-    """A cursor over the tokens of one spec string."""
-
-    def __init__(self, text: str) -> None:
-        if len(text) > _LONGEST:
-            raise SpecError(f"a spec of {len(text)} characters is too long: the limit is {_LONGEST}")
-        self.text = text
-        self.at = 0
-        self.depth = 0
-
-    def call(self) -> Call:
-        kind, word = self._next("a name")
-        if kind != "name":
-            raise self._wrong(f"a name, not `{word}`")
-        return self._call_of(word)
-
-    def end(self) -> None:
-        if self.text[self.at :].strip():
-            raise self._wrong("the end of the spec")
-
-    def _call_of(self, name: str) -> Call:
-        if not self._take("("):
-            return Call(name)
-        return Call(name, tuple(self._items(")", self._field)))
-
-    def _field(self) -> tuple[str, object]:
-        kind, word = self._next("a field name")
-        if kind != "name" or not self._take("="):
-            raise self._wrong(f"`field=value` after `{word}`")
-        return word.replace("-", "_"), self._value()
-
-    def _value(self) -> object:
-        kind, word = self._next("a value")
-        if kind == "number":
-            if len(word) > _LONGEST_NUMBER:
-                raise SpecError(f"a number of {len(word)} digits is too long: the limit is {_LONGEST_NUMBER}")
-            return int(word) if re.fullmatch(r"[-+]?\d+", word) else float(word)
-        if kind == "string":
-            return re.sub(r"\\(.)", lambda m: _ESCAPES.get(m[1], m[1]), word[1:-1], flags=re.DOTALL)
-        if word == "[":
-            return self._items("]", self._value)
-        if kind == "name":
-            return _WORDS[word] if word in _WORDS else self._call_of(word)
-        raise self._wrong(f"a value, not `{word}`")
-
-    def _items(self, close: str, item: object) -> list:  # type: ignore[type-arg]
-        self.depth += 1
-        if self.depth > _DEEPEST:
-            raise SpecError(f"a spec may nest {_DEEPEST} levels deep at most")
-        items = []
-        while not self._take(close):
-            items.append(item())  # type: ignore[operator]
-            if not self._take(","):
-                if not self._take(close):
-                    raise self._wrong(f"`,` or `{close}`")
-                break
-        self.depth -= 1
-        return items
-
-    def _next(self, wanted: str) -> tuple[str, str]:
-        match = _TOKEN.match(self.text, self.at)
-        if not match or match.lastgroup is None:
-            raise self._wrong(wanted)
-        self.at = match.end()
-        return match.lastgroup, match[match.lastgroup]
-
-    def _take(self, mark: str) -> bool:
-        match = _TOKEN.match(self.text, self.at)
-        if match and match["mark"] == mark:
-            self.at = match.end()
-            return True
-        return False
-
-    def _wrong(self, expected: str) -> SpecError:
-        return SpecError(f"in the spec `{self.text}` at character {self.at + 1}: expected {expected}")

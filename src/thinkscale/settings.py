@@ -64,6 +64,8 @@ class Settings:
     """Draws in flight at once; `None` leaves it to the engine, 1 is serial."""
     store: str = ""
     """File of the run store; empty means `runs.db` in the data folder, `none` keeps no record."""
+    prompts: str = ""
+    """Folder of prompt templates that go before ours; empty means none."""
     profiles: Mapping[str, Profile] = field(default_factory=dict)
     """By name."""
 

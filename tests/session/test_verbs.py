@@ -19,7 +19,7 @@ from thinkscale.methods.self_consistency import SelfConsistency
 from thinkscale.methods.semantic_consistency import SemanticConsistency
 from thinkscale.methods.single import Single
 from thinkscale.pace import Pace
-from thinkscale.prompts import ask
+from thinkscale.prompts import ask, using
 from thinkscale.session import Place, Run, Session
 from thinkscale.stopping.ahead_by_k import AheadByK
 from thinkscale.stopping.fixed import Fixed
@@ -539,10 +539,11 @@ async def test_a_whole_frontier_is_continued_at_once_in_order():
 async def test_a_fresh_question_is_asked_by_template(tmp_path):
     (tmp_path / "critic.txt").write_text("Judge: {text}")
     engine = Scripted([Line(says="fine", prompt="Judge: 4")])
-    [[trace]] = await session(engine).each([ask(str(tmp_path / "critic"), text="4")])
+    with using(tmp_path):
+        [[trace]] = await session(engine).each([ask("critic", text="4")])
+        with pytest.raises(SettingsError, match="which is not given"):
+            ask("critic")
     assert trace.text == "fine"
-    with pytest.raises(SettingsError, match="needs the field 'text'"):
-        ask(str(tmp_path / "critic"))
     with pytest.raises(SettingsError, match="no prompt template `nobody`"):
         ask("nobody")
 

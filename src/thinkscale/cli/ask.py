@@ -42,6 +42,7 @@ def command(
     max_tokens: Annotated[int | None, typer.Option(help="Cap of one call; 512 when absent.", min=1)] = None,
     concurrency: Annotated[int | None, typer.Option(help="Draws in flight at once; 1 is serial.", min=1)] = None,
     kind: Annotated[AnswerKind, typer.Option(help="How answers are found and compared.")] = AnswerKind.auto,
+    prompts: Annotated[str | None, typer.Option(help="Folder of prompt templates that go before ours.")] = None,
     store: Annotated[str | None, typer.Option(help="File of the run store; `none` keeps no record.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, and only the answer.")] = False,
@@ -56,6 +57,7 @@ def command(
         "seed": seed,
         "max_tokens": max_tokens,
         "concurrency": concurrency,
+        "prompts": prompts,
         "store": store,
     }
     settings = load(flags)

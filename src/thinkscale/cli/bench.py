@@ -25,6 +25,7 @@ from thinkscale.cli.pull import fetch
 from thinkscale.engines.opening import EMBEDDED, engines_for
 from thinkscale.errors import BenchError
 from thinkscale.methods.self_consistency import SelfConsistency
+from thinkscale.prompts import using
 from thinkscale.registry import parse
 from thinkscale.session import Method
 from thinkscale.settings import Settings
@@ -53,6 +54,7 @@ def command(
     max_tokens: Annotated[int | None, typer.Option(help="Cap of one call; 512 when absent.", min=1)] = None,
     concurrency: Annotated[int | None, typer.Option(help="Draws of a problem in flight at once.", min=1)] = None,
     jobs: Annotated[int, typer.Option(help="Problems in flight at once.", min=1)] = 1,
+    prompts: Annotated[str | None, typer.Option(help="As for `ask`.")] = None,
     store: Annotated[str | None, typer.Option(help="File of the run store; an experiment resumes from it.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
@@ -64,6 +66,7 @@ def command(
         "seed": seed,
         "max_tokens": max_tokens,
         "concurrency": concurrency,
+        "prompts": prompts,
         "store": store,
     }
     settings = settings_of(flags)
@@ -77,7 +80,7 @@ def command(
     heard: list[dict[str, Result]] = [{} for _ in grid]
     whom = repr(asked[-1] if against else baseline)
     try:
-        with _planned(settings, jobs=jobs, quiet=as_json) as plan:
+        with using(settings.prompts), _planned(settings, jobs=jobs, quiet=as_json) as plan:
             found = run(_all(grid, items, plan, heard))
             name = _kept(task, plan, found[0])
     except KeyboardInterrupt:

@@ -17,10 +17,11 @@ from thinkscale.bench.library import load_pool
 from thinkscale.bench.offline import Curve, Stop, select, stop
 from thinkscale.bench.stats import Paired
 from thinkscale.cli.pools import opened
+from thinkscale.component_files import is_filed, load
 from thinkscale.engines.opening import split
 from thinkscale.errors import BenchError, SettingsError
 from thinkscale.pace import Pace
-from thinkscale.registry import names, parse
+from thinkscale.registry import call_of, kind_of, names, parse
 from thinkscale.selection import Selector
 from thinkscale.selection.majority import Majority
 from thinkscale.selection.numeric import Numeric
@@ -112,7 +113,7 @@ def _rules(text: str) -> tuple[list[Selector], list[StopRule]]:
         selectors, stoppers = ["majority", *rest], sorted(names("stop-rule"))
     else:
         specs = [spec.strip() for spec in split(text)]
-        stoppers = [spec for spec in specs if _is_stop_rule(spec.partition("(")[0])]
+        stoppers = [spec for spec in specs if _is_stop_rule(call_of(spec).name)]
         selectors = [spec for spec in specs if spec not in stoppers]
     return (
         [cast(Selector, parse(spec, "selector")) for spec in selectors],
@@ -121,6 +122,8 @@ def _rules(text: str) -> tuple[list[Selector], list[StopRule]]:
 
 
 def _is_stop_rule(name: str) -> bool:
+    if is_filed(name):
+        return kind_of(load(name)) == "stop-rule"
     return name in names("stop-rule") or name.startswith("ahead-by-")
 
 

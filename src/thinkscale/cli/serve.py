@@ -20,6 +20,7 @@ from thinkscale.engines.opening import EMBEDDED, engines_for, split
 from thinkscale.engines.pool import Pool
 from thinkscale.engines.protocol import Engine
 from thinkscale.errors import EngineError, SettingsError
+from thinkscale.prompts import use
 from thinkscale.serve.app import Gateway, application
 from thinkscale.serve.asking import Limits
 from thinkscale.serve.connections import Server, room
@@ -60,13 +61,15 @@ def command(
     reasoning: Annotated[
         str, typer.Option(help="Fields for thinking and progress, between commas; `none` leaves them out.")
     ] = "reasoning,reasoning_content",
+    prompts: Annotated[str | None, typer.Option(help="As for `ask`.")] = None,
     store: Annotated[str | None, typer.Option(help="File of runs and keys; `none` keeps no runs.")] = None,
     log_level: Annotated[str, typer.Option(help="`debug`, `info`, `warning` or `error`.")] = "info",
     plain_logs: Annotated[bool, typer.Option(help="Text instead of JSON.")] = False,
 ) -> None:
     """Serve every method behind the API that OpenAI's clients speak."""
     configure(log_level, json=not plain_logs)
-    settings = load({"model": _models(upstream, model), "store": store})
+    settings = load({"model": _models(upstream, model), "store": store, "prompts": prompts})
+    use(settings.prompts)
     spans = tracing()
     main, roles = _engines(settings, concurrency)
     plain = _plain(settings, main, concurrency)

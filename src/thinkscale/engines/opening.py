@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import cast
 
+from thinkscale.component_files import is_filed
 from thinkscale.engines.protocol import Engine
 from thinkscale.errors import ModelError, SettingsError, SpecError
 from thinkscale.registry import Call, call_of, lookup, names, nearest
@@ -30,8 +31,8 @@ def engine_for(model: str, base_url: str = "", concurrency: int | None = None) -
     Args:
         model: `embedded`; the path of a GGUF file; a hub repository `owner/name[:file.gguf]`; the address of a server,
             `http://host:8000/v1` or `http://host:8000/v1#model`; several of these between commas, for replicas of one
-            model; `replay:FILE`, a recording; or a registered engine with its arguments, such as
-            `http(base_url="…", api=completions)`.
+            model; `replay:FILE`, a recording; or an engine with its arguments, such as
+            `http(base_url="…", api=completions)` or `./mine.py:Parrot(words=3)`.
         base_url: address of the server that serves whatever is none of the above; `OPENAI_BASE_URL` when empty.
         concurrency: most draws in flight at each server whose engine is not given its own; the engine's when absent.
 
@@ -53,7 +54,7 @@ def engine_for(model: str, base_url: str = "", concurrency: int | None = None) -
     if model == EMBEDDED or model.endswith(".gguf") or Path(model).is_file():
         return cast(Engine, lookup("engine", "llamacpp")(model=None if model == EMBEDDED else model))
     known = names("engine")
-    if "(" in model or model in known:
+    if "(" in model or is_filed(model) or model in known:
         return _built(_read(model), concurrency)
     if base_url or os.environ.get("OPENAI_BASE_URL") or (os.environ.get("OPENAI_API_KEY") and "/" not in model):
         return _server(concurrency, base_url=base_url or None, model=model)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 import time
 from collections.abc import Callable, Mapping
 from email.utils import parsedate_to_datetime
 
-import orjson
-
 from thinkscale.engines.addresses import bare
+from thinkscale.engines.guard import WAIT
 from thinkscale.errors import ContextError, EngineError, ModelError
 
 _CONTEXT = re.compile(
@@ -21,12 +21,53 @@ _PASSING = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
 _MODEL = re.compile(r"\bmodel(?!s\b)", re.I)
 """The word, and not the name of the endpoint that lists models."""
 _FIXED_QUOTA = re.compile(r"insufficient_quota|exceeded your current quota|billing", re.I)
+_STATUSES = (
+    (re.compile(r"insufficient.?(quota|funds|balance)|rate.?limit|resource.?exhausted|too.?many.?requests", re.I), 429),
+    (re.compile(r"(in|un)?valid.*(api.?)?key|authentication|unauthenticated|unauthori[sz]ed", re.I), 401),
+    (re.compile(r"permission|forbidden|access.?denied", re.I), 403),
+    (re.compile(r"not.?found", re.I), 404),
+    (re.compile(r"overloaded|unavailable|capacity", re.I), 503),
+    (re.compile(r"time.?d?.?out|deadline", re.I), 504),
+    (re.compile(r"bad.?request|invalid|context.?(length|window)|unsupported|content.?(filter|policy)", re.I), 400),
+)
+"""Statuses that servers write as words, where an error comes in a reply that began well."""
+_VALUE = re.compile(
+    r"\b(?:sk|pk|rk|gsk|hf|xai|nvapi|key)[-_](?=[\w*-]*[\dA-Z*])[\w-]{6,}[\w*-]*"
+    r"|\bAIza[\w-]{8,}"
+    r"|(?<=\bBearer )(?=\S*\d)[^\s\"',;]{8,}"
+    r"|(?<=\bkey[:=])\s*(?=\S*\d)[^\s\"',;]{8,}",
+)
+"""What a key looks like: a value and never a word."""
+_QUOTED = 240
+"""Characters of a server's own words that are passed on."""
+PATIENCE = 4
+"""How often such a wait may follow the other before whoever asks gives up; a longer one is not begun."""
+
+
+def cleaned(text: str, key: str | None = None) -> str:
+    """A server's words on one line, shortened, without anything that looks like a key."""
+    if key:
+        text = text.replace(key, "…")
+    text = " ".join(_VALUE.sub("…", text).split())
+    return text if len(text) <= _QUOTED else text[:_QUOTED] + "…"
+
+
+def status_of(error: Mapping[str, object]) -> int:
+    """The status of HTTP that an error inside a reply stands for, by its number or its words; 500 where it has none."""
+    told = [error.get(name) for name in ("code", "status_code", "status", "type")]
+    for code in told:
+        if isinstance(code, str) and code.isdecimal():
+            code = int(code)  # noqa: PLW2901
+        if isinstance(code, int) and 400 <= code <= 599:
+            return code
+    words = [code for code in told if isinstance(code, str)]
+    return next((status for word in words for known, status in _STATUSES if known.search(word)), 500)
 
 
 def refusal(
     at: str, status: int, reply: object, headers: Mapping[str, str], clean: Callable[[str], str]
 ) -> EngineError:
-    """The error that an error reply is.
+    """The error that an error reply is, which keeps the server's `words` as well.
 
     Args:
         at: the address, as people may see it.
@@ -35,8 +76,14 @@ def refusal(
         headers: those of the reply.
         clean: makes a server's words fit to be shown.
     """
-    said = clean(_words(reply))
-    whole = _words(reply)
+    whole = words_of(reply)
+    error = _meaning(at, status, whole, headers, clean)
+    error.words = whole
+    return error
+
+
+def _meaning(at: str, status: int, whole: str, headers: Mapping[str, str], clean: Callable[[str], str]) -> EngineError:
+    said = clean(whole)
     told = f" (`{said}`)" if said else ""
     if 300 <= status < 400:
         place = clean(bare(headers.get("Location", "nowhere")))
@@ -70,23 +117,27 @@ def refusal(
     passing = status in _PASSING and not (status == 429 and _FIXED_QUOTA.search(whole))
     wait = _retry_after(headers) if passing else None
     step = "ask again later, or see its log" if passing else "change what it complains of"
+    if wait is not None and wait > WAIT:
+        step = f"it wants to be asked again in {wait:,.0f} s, and at most {WAIT:.0f} s are waited at a time"
+        # A quota that comes back tomorrow: no number of our waits reaches that.
+        passing, wait = wait <= PATIENCE * WAIT, WAIT
     return EngineError(
         f"`{at}` answered with status {status}{told}: {step}", retryable=passing, retry_after=wait, status=status
     )
 
 
-def _words(reply: object) -> str:
-    """The message in an error reply, of whichever shape."""
-    if isinstance(reply, Mapping):
+def words_of(reply: object, depth: int = 8) -> str:
+    """The message in an error reply, of whichever shape; what lies deeper than `depth` says nothing."""
+    if depth and isinstance(reply, Mapping):
         for name in ("error", "message", "detail"):
             if reply.get(name):
                 inner = reply[name]
                 code = reply.get("code") or reply.get("type") or ""
-                return _words(inner) if isinstance(inner, Mapping | list) else f"{inner} {code}".strip()
-        return orjson.dumps(reply, default=str).decode()
-    if isinstance(reply, list):
-        return "; ".join(_words(item) for item in reply[:3])
-    text = str(reply)
+                return words_of(inner, depth - 1) if isinstance(inner, Mapping | list) else f"{inner} {code}".strip()
+        return json.dumps(reply, default=str, ensure_ascii=False, separators=(",", ":"))
+    if depth and isinstance(reply, list):
+        return "; ".join(words_of(item, depth - 1) for item in reply[:3])
+    text = str(reply) if isinstance(reply, str) else ""
     return "" if text.lstrip().startswith("<") else text
 
 
@@ -104,6 +155,6 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
             return max(0.0, seconds) if math.isfinite(seconds) else None
         try:
             return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
-        except ValueError:
+        except (ValueError, OverflowError):
             continue
     return None

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import orjson
+
 from thinkscale.errors import EngineError
 
-LIMIT = 16 * 2**20
+LIMIT = 8 * 2**20
 """Most bytes of one event."""
 _BOM = b"\xef\xbb\xbf"
 
@@ -90,10 +92,28 @@ class Events:
 
 
 def _payload(block: bytes) -> bytes:
-    """The `data` of an event's lines, joined; comments and other fields say nothing to us."""
+    """The `data` of an event's lines, joined; comments and other fields say nothing to us, but for errors.
+
+    These come in several ways: under a field of their own, as an event of that name, and as bare JSON.
+    """
+    if block.lstrip()[:1] == b"{":
+        return block.strip()
     said = []
+    failed = False
     for line in block.split(b"\n"):
         name, _, value = line.partition(b":")
-        if name == b"data":
-            said.append(value.removeprefix(b" "))
-    return b"\n".join(said)
+        value = value.removeprefix(b" ")
+        if name in (b"data", b"error"):
+            said.append(value)
+        failed |= name == b"error" or (name == b"event" and value.strip() == b"error")
+    payload = b"\n".join(said)
+    return _complaint(payload) if failed and payload else payload
+
+
+def _complaint(payload: bytes) -> bytes:
+    """What an event that is an error says, as an object that has it as its `error`."""
+    try:
+        told = orjson.loads(payload)
+    except orjson.JSONDecodeError:
+        told = payload.decode("utf-8", "replace")
+    return payload if isinstance(told, dict) and "error" in told else orjson.dumps({"error": told})

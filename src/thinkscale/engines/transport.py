@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
@@ -14,21 +13,18 @@ import aiohttp
 import orjson
 from yarl import URL
 
+from thinkscale.engines import guard
 from thinkscale.engines.addresses import proxy_for, sendable, trust_for, url_of
-from thinkscale.engines.refusals import refusal
+from thinkscale.engines.breakages import CONNECT, explained
+from thinkscale.engines.refusals import cleaned, refusal
 from thinkscale.errors import EngineError
 
-CONNECT = 10.0
-"""Seconds to reach a server."""
 IDLE = 300.0
 """Seconds that a server may be silent, before its first byte or between two."""
 FAREWELL = 0.02
 """Seconds for a server to end a reply after its last event."""
-_QUOTED = 240
-"""Characters of a server's own words that are passed on."""
-_KEY = re.compile(r"\b(sk|key|hf|gsk|Bearer)[-_ ][\w-]{6,}[\w*-]*")
-_LONGEST_ERROR = 65536
-"""Bytes of an error reply that are read."""
+_EVENTS = re.compile(rb"(data|event|id|retry|error)?:")
+_BOM = b"\xef\xbb\xbf"
 
 
 class Transport:
@@ -51,6 +47,7 @@ class Transport:
         self.url = url.with_user(None) if key else url
         self._below: dict[tuple[str, bool], URL] = {}
         self._key = sendable(key)
+        self.idle = idle
         self._timeout = aiohttp.ClientTimeout(total=total, sock_connect=CONNECT, sock_read=idle)
         self._open: WeakKeyDictionary[asyncio.AbstractEventLoop, tuple[aiohttp.ClientSession, object]] = (
             WeakKeyDictionary()
@@ -93,10 +90,7 @@ class Transport:
 
     def clean(self, text: str) -> str:
         """A server's words on one line, shortened, without anything that looks like a key."""
-        if self._key:
-            text = text.replace(self._key, "…")
-        text = " ".join(_KEY.sub("…", text).split())
-        return text if len(text) <= _QUOTED else text[:_QUOTED] + "…"
+        return cleaned(text, self._key)
 
     def failure(self, status: int, reply: object, headers: Mapping[str, str] | None = None) -> EngineError:
         """What an error reply means, in one sentence with the next step."""
@@ -104,24 +98,24 @@ class Transport:
 
     async def _json(self, method: str, path: str, body: Mapping[str, object] | None, *, root: bool) -> object:
         async with self._request(method, self._at(path, root=root), body) as reply:
-            return await reply.whole()
+            return await reply.whole(guard.LISTING if method == "GET" else guard.REPLY)
 
-    def decoded(self, raw: bytes, response: aiohttp.ClientResponse | None = None) -> object:
+    def decoded(self, raw: bytes | bytearray, response: aiohttp.ClientResponse | None = None) -> object:
         """JSON as an object.
 
         Raises:
             EngineError: it is something else, such as a web page.
         """
         try:
-            return orjson.loads(raw)
-        except orjson.JSONDecodeError:
+            return guard.loads(raw)
+        except ValueError:
             kind = response.content_type if response is not None else ""
             if kind == "text/html" or raw.lstrip()[:1] == b"<":
                 raise EngineError(
                     f"`{self.shown}` answered with a web page instead of JSON: it is no OpenAI-compatible server, or "
                     "the base URL lacks its `/v1`"
                 ) from None
-            said = self.clean(raw[:_LONGEST_ERROR].decode("utf-8", "replace"))
+            said = self.clean(raw[: guard.COMPLAINT].decode("utf-8", "replace"))
             raise EngineError(
                 f"`{self.shown}` sent what is not JSON (`{said}`): check that the base URL is that of an "
                 "OpenAI-compatible server",
@@ -135,37 +129,36 @@ class Transport:
         except orjson.JSONEncodeError as error:
             raise EngineError(f"the request cannot be written as JSON ({error}): correct its texts") from None
         with self._translated():
-            response = await self._answered(method, url, data)
+            # aiohttp's timers begin anew with every byte of the headers.
+            async with asyncio.timeout(CONNECT + self.idle):
+                response = await self._answered(method, url, data)
+        reply = Reply(self, response)
         try:
             if response.status >= 300:
-                raise self.failure(response.status, _loaded(await self._told(response)), response.headers)
-            yield Reply(self, response)
+                raise self.failure(response.status, _loaded(await reply.beginning(guard.COMPLAINT)), response.headers)
+            yield reply
         except BaseException:
             response.close()
             raise
         finally:
+            reply.end()
             response.release()
 
     async def _answered(self, method: str, url: URL, data: bytes | None) -> aiohttp.ClientResponse:
-        """The beginning of a reply, asked for again where the server had just given up a connection that was kept."""
-        while True:
-            kept: list[bool] = []
-            try:
-                # Wherever a server points to, neither the prompt nor the key was meant for that place.
-                return await self._session().request(
-                    method, url, data=data, proxy=self._proxy, allow_redirects=False, trace_request_ctx=kept
-                )
-            except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
-                if not kept:
-                    raise
+        """The beginning of a reply, asked for once again where the server had just given up a connection it kept."""
+        kept: list[bool] = []
+        try:
+            return await self._sent(method, url, data, kept)
+        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
+            if not kept:
+                raise
+        return await self._sent(method, url, data, kept)
 
-    async def _told(self, response: aiohttp.ClientResponse) -> bytes:
-        """The beginning of an error reply."""
-        raw = b""
-        with self._translated():
-            while len(raw) < _LONGEST_ERROR and (block := await response.content.read(_LONGEST_ERROR)):
-                raw += block
-        return raw
+    async def _sent(self, method: str, url: URL, data: bytes | None, kept: list[bool]) -> aiohttp.ClientResponse:
+        # Wherever a server points to, neither the prompt nor the key was meant for that place.
+        return await self._session().request(
+            method, url, data=data, proxy=self._proxy, allow_redirects=False, trace_request_ctx=kept
+        )
 
     def _translated(self) -> _Translated:
         return _Translated(self)
@@ -211,21 +204,46 @@ class Reply:
 
     def __init__(self, transport: Transport, response: aiohttp.ClientResponse) -> None:
         self._transport, self._response = transport, response
+        self._left = self._most = guard.STREAM
+        self._first = b""
+        self._silence = guard.Silence(response, transport.idle)
 
-    @property
-    def streams(self) -> bool:
-        """Whether the server says that events will come; otherwise it answers in one piece."""
-        return self._response.content_type == "text/event-stream"
+    def allow(self, most: int) -> None:
+        """Give the reply up after so many bytes."""
+        self._left = self._most = most
+
+    async def streams(self) -> bool:
+        """Whether events come; otherwise the server answers in one piece. What comes tells, and not what it is called.
+
+        Raises:
+            EngineError: nothing came.
+        """
+        self._first = await self.beginning(8)
+        begun = self._first.removeprefix(_BOM).lstrip()
+        if self._response.content_type == "text/event-stream":
+            return begun[:1] not in (b"{", b"[", b"<")
+        return _EVENTS.match(begun) is not None
+
+    async def beginning(self, most: int) -> bytes:
+        """About as many bytes from the beginning, or all where there are fewer; they are not read again."""
+        raw = b""
+        while len(raw) < most and (block := await self._block()):
+            raw += block
+        return raw
 
     async def blocks(self) -> AsyncGenerator[bytes, None]:
-        """The bytes as they arrive."""
-        content = self._response.content
-        while True:
-            with self._transport._translated():
-                block = await content.readany()
-            if not block:
-                return
+        """The bytes as they arrive.
+
+        Raises:
+            EngineError: they are too many, or end before their time.
+        """
+        block, self._first = self._first, b""
+        while block or (block := await self._block()):
+            self._left -= len(block)
+            if self._left < 0:
+                raise guard.too_much(self._transport.shown, self._most)
             yield block
+            block = b""
 
     async def finish(self) -> None:
         """Wait a moment for the end of a reply that has said everything: then its connection can be used again."""
@@ -236,11 +254,28 @@ class Reply:
                     async for _ in self.blocks():
                         pass
 
-    async def whole(self) -> object:
-        """The reply as one JSON document."""
-        with self._transport._translated():
-            raw = await self._response.read()
+    async def whole(self, most: int = guard.REPLY) -> object:
+        """The reply as one JSON document.
+
+        Raises:
+            EngineError: it is none, or has more than `most` bytes.
+        """
+        raw = bytearray()
+        self.allow(most)
+        if (self._response.content_length or 0) > most:
+            raise guard.too_much(self._transport.shown, most)
+        async for block in self.blocks():
+            raw += block
         return self._transport.decoded(raw, self._response)
+
+    def end(self) -> None:
+        """Nothing more is read."""
+        self._silence.end()
+
+    async def _block(self) -> bytes:
+        self._silence.heard()
+        with self._transport._translated():
+            return await self._response.content.readany()
 
 
 class _Translated:
@@ -256,46 +291,8 @@ class _Translated:
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, aiohttp.ClientError | asyncio.TimeoutError | OSError | UnicodeError):
-            raise self._explained(error) from None
-
-    def _explained(self, error: BaseException) -> EngineError:
-        at, host = self._transport.shown, self._transport.url.host
-        match error:
-            case aiohttp.ClientConnectorDNSError() if proxy_for(self._transport.url):
-                return EngineError("the proxy named by the environment cannot be found: check HTTPS_PROXY and NO_PROXY")
-            case aiohttp.ClientConnectorDNSError() | UnicodeError():
-                return EngineError(f"the host `{host}` of `{at}` cannot be found: check the address", retryable=True)
-            case aiohttp.ClientConnectorCertificateError():
-                why = self._transport.clean(str(error.certificate_error))
-                return EngineError(
-                    f"the certificate of `{host}` is not trusted ({why}): "
-                    "set SSL_CERT_FILE to the bundle of certificates that you trust"
-                )
-            case aiohttp.ClientSSLError():
-                return EngineError(f"`{at}` does not speak TLS: check whether the address starts with `http://`")
-            case aiohttp.ClientProxyConnectionError():
-                return EngineError("the proxy named by the environment does not answer: check HTTPS_PROXY and NO_PROXY")
-            case aiohttp.ConnectionTimeoutError():
-                hint = ": does it speak TLS, or is it `http://`?" if at.startswith("https:") else ""
-                return EngineError(f"`{at}` could not be reached within {CONNECT:g} s{hint}", retryable=True)
-            case aiohttp.ClientConnectorError():
-                return EngineError(
-                    f"no server answers at `{at}` ({_reason(error)}): start it, or correct the base URL", retryable=True
-                )
-            case asyncio.TimeoutError():
-                return EngineError(
-                    f"`{at}` kept silent or took longer than allowed: see what keeps it, or raise `idle` or `total`",
-                    retryable=True,
-                )
-        why = type(error).__name__
-        if isinstance(error, aiohttp.ServerDisconnectedError) and at.startswith("http:"):
-            return EngineError(
-                f"`{at}` hung up without a word ({why}): see its log, or write `https://` if it wants TLS",
-                retryable=True,
-            )
-        return EngineError(
-            f"the connection to `{at}` broke ({why}): ask again, or see the server's log", retryable=True
-        )
+            at = self._transport
+            raise explained(error, at.shown, at.url, at.clean) from None
 
 
 def _tracing() -> aiohttp.TraceConfig:
@@ -318,14 +315,9 @@ async def _closing(session: aiohttp.ClientSession) -> AsyncGenerator[None, None]
 
 def _loaded(raw: bytes) -> object:
     try:
-        return orjson.loads(raw)
-    except orjson.JSONDecodeError:
+        return guard.loads(raw)
+    except ValueError:
         return raw.decode("utf-8", "replace")
-
-
-def _reason(error: aiohttp.ClientConnectorError) -> str:
-    number = error.os_error.errno
-    return os.strerror(number).lower() if number else type(error.os_error).__name__
 
 
 def _plain(value: object) -> object:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from thinkscale.budget import Cost
+from thinkscale.contracts import rank
 from thinkscale.needs import Needs, Sign, own_needs
 from thinkscale.registry import at_least, spec
 from thinkscale.scorers import Scorer, judged, scoring_ceiling
@@ -47,7 +48,7 @@ class BestOfN:
         """Sample, score, select."""
         traces = await llm.sample(problem, self.n, by=self.by, temperature=self.temperature)
         scored = await judged(self.scorer or _strongest(llm), problem, traces, llm)
-        return Outcome.of(self.select(scored), scored)
+        return Outcome.of(rank(self.select, scored), scored)
 
     def ceiling(self, cap: int) -> Cost:
         """All n attempts, and what judging them takes."""

@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import ClassVar, cast
 
 from thinkscale.budget import Cost
+from thinkscale.contracts import solve_by
 from thinkscale.errors import SpecError
 from thinkscale.needs import IN_A_TURN, Needs, Sign
 from thinkscale.prompts import render
@@ -81,7 +82,7 @@ class Cascade:
         found, pool, number = Outcome(best=None, answer=None), list[Trace](), 0
         for number, level in enumerate(self.levels):
             session = llm.branch(number)
-            outcome = await level.solve(*self._passed_on(problem, session, found))
+            outcome = await solve_by(level, *self._passed_on(problem, session, found))
             pool += outcome.traces
             found = outcome if outcome.answer is not None or found.answer is None else found
             if number == len(self.levels) - 1 or self._accepts(number, outcome):

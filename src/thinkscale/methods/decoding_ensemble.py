@@ -9,6 +9,7 @@ from operator import add
 from typing import ClassVar, cast
 
 from thinkscale.budget import Cost
+from thinkscale.contracts import rank
 from thinkscale.errors import SpecError
 from thinkscale.needs import Needs, Sign
 from thinkscale.registry import at_least, parse, spec
@@ -51,7 +52,7 @@ class DecodingEnsemble:
             trace.scored(Score(value=1.0, kind="decoding-ensemble", note=repr(config)))
             for config, trace in zip(cycle(self.configs), traces, strict=False)
         ]
-        return Outcome.of(self.select(noted), noted)
+        return Outcome.of(rank(self.select, noted), noted)
 
     def ceiling(self, cap: int) -> Cost:
         """Every configuration `per_config` times."""

@@ -10,7 +10,8 @@ from functools import partial
 import numpy as np
 
 from thinkscale.budget import Cost
-from thinkscale.confidence import GrowingGroups, confidence_from, trace_confidence, window_of
+from thinkscale.confidence import GrowingGroups, known_confidence, trace_confidence, window_of
+from thinkscale.contracts import rank
 from thinkscale.errors import SpecError
 from thinkscale.needs import Capability, Needs, Sign
 from thinkscale.pace import Pace
@@ -78,21 +79,21 @@ class DeepconfOnline:
             return [t.scored(Score(value=voice[t.path], kind=KIND)) for t in traces]
 
         def agreed(later: Sequence[Trace]) -> bool:
-            weights = [v.weight for v in self.select(scored([*first, *later])).votes]
+            weights = [v.weight for v in rank(self.select, scored([*first, *later])).votes]
             return self.consensus is not None and bool(weights) and weights[0] >= self.consensus * sum(weights)
 
         left, unsure = max(0, self.n - self.warmup), _Unsure(threshold, window, self.top)
         later = await draw(left, until=unsure, enough=agreed, pace=self.pace) if left and not agreed(()) else Draws()
-        pool = scored([*first, *later])
+        ranking = rank(self.select, pool := scored([*first, *later]))
         early, needed = later.enough or (left > 0 and not later), sum(t.tokens for t in first) + (later.needed or 0)
-        return Outcome.of(self.select(pool), pool, enough=early, needed=needed)
+        return Outcome.of(ranking, pool, enough=early, needed=needed)
 
     def ceiling(self, cap: int) -> Cost:
         """No attempt is aborted."""
         return Cost(tokens=cap, calls=1) * self.n
 
     def _lowest(self, trace: Trace, window: int) -> float:
-        return trace_confidence(confidence_from(sampled_logprobs(trace), self.top), window, "lowest")
+        return trace_confidence(known_confidence(sampled_logprobs(trace), self.top), window, "lowest")
 
 
 @dataclass(slots=True)
@@ -110,4 +111,4 @@ class _Unsure:
             return False
         if seen is None or seen.tokens > len(signals.chosen):  # the draw is new, or broke off and was begun anew
             seen = self.groups[trace.path] = GrowingGroups(self.window)
-        return seen.grow(confidence_from(signals, self.top, seen.tokens)) < self.threshold
+        return seen.grow(known_confidence(signals, self.top, seen.tokens)) < self.threshold

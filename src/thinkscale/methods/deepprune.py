@@ -8,6 +8,7 @@ from typing import ClassVar, Protocol
 
 from thinkscale.budget import Cost
 from thinkscale.clusters import Similarity, cluster
+from thinkscale.contracts import rank
 from thinkscale.needs import IN_A_QUESTION, IN_A_TURN, Capability, Needs, Sign
 from thinkscale.registry import at_least, spec
 from thinkscale.selection import Selector
@@ -83,7 +84,7 @@ class Deepprune:
         for i, trace in finished.items():
             voter = probes[i] if trace.answer is None and probes[i].answer is not None else trace
             pool[alive[i].path] = voter.scored(Score(value=weights[i], kind="cluster"))
-        return Outcome.of(self.select(list(pool.values())), list(pool.values()))
+        return Outcome.of(rank(self.select, list(pool.values())), list(pool.values()))
 
     def ceiling(self, cap: int) -> Cost:
         """No two attempts agree: all are asked and all are finished."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import cycle
 
 from thinkscale.budget import Cost
+from thinkscale.contracts import rank
 from thinkscale.errors import SpecError
 from thinkscale.needs import Needs, Sign
 from thinkscale.registry import at_least, spec
@@ -87,7 +88,7 @@ class Ensemble:
             trace.scored(Score(value=self.shares[role] / made[role], kind="ensemble", note=role))
             for role, trace in turns
         ]
-        return Outcome.of(self.select(scored), scored)
+        return Outcome.of(rank(self.select, scored), scored)
 
     def ceiling(self, cap: int) -> Cost:
         """All attempts of the models that are asked."""

@@ -6,6 +6,7 @@ from dataclasses import field
 from typing import cast
 
 from thinkscale.budget import Cost
+from thinkscale.contracts import solve_by
 from thinkscale.needs import Needs
 from thinkscale.registry import parse, spec
 from thinkscale.selection import Selector
@@ -38,7 +39,7 @@ class On:
 
     async def solve(self, problem: Problem, llm: Session) -> Outcome:
         """The method's own outcome."""
-        return await self.method.solve(problem, llm.role(self.role))
+        return await solve_by(self.method, problem, llm.role(self.role))
 
     def ceiling(self, cap: int) -> Cost:
         """That of the method."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from thinkscale.budget import Cost
+from thinkscale.contracts import rank
 from thinkscale.needs import Needs
 from thinkscale.pace import Pace
 from thinkscale.registry import at_least, coerce, spec
@@ -46,7 +47,7 @@ class SelfConsistency:
         traces = await llm.sample(
             problem, n, by=self.by, enough=self.stop, pace=self.pace, temperature=self.temperature
         )
-        return Outcome.of(self.select(traces), traces, enough=traces.enough, needed=traces.needed)
+        return Outcome.of(rank(self.select, traces), traces, enough=traces.enough, needed=traces.needed)
 
     def ceiling(self, cap: int) -> Cost:
         """All n attempts."""

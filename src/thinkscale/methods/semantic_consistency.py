@@ -10,6 +10,7 @@ from typing import ClassVar
 
 from thinkscale.answers import extract
 from thinkscale.budget import Cost
+from thinkscale.contracts import rank
 from thinkscale.errors import SpecError
 from thinkscale.needs import IN_A_QUESTION, Needs
 from thinkscale.prompts import ask
@@ -66,7 +67,7 @@ class SemanticConsistency:
             words.setdefault(answer.key, answer.text)
         first = await self._classes(problem, words, llm.role("judge"))
         grouped = [replace(t, answer=replace(t.answer, key=first[t.answer.key])) if t.answer else t for t in traces]
-        return Outcome.of(self.select(grouped), grouped)
+        return Outcome.of(rank(self.select, grouped), grouped)
 
     def ceiling(self, cap: int) -> Cost:
         """All n attempts, and a verdict on every pair of answers."""

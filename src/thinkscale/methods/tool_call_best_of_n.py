@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from thinkscale.answers import called
 from thinkscale.budget import Cost
+from thinkscale.contracts import rank
 from thinkscale.needs import Feature, Needs
 from thinkscale.registry import at_least, spec
 from thinkscale.scorers import Scorer, judged, scoring_ceiling
@@ -51,7 +52,7 @@ class ToolCallBestOfN:
         if self.judge:
             shown = await judged(self.judge, problem, [_spelled(t) for t in traces], llm)
             traces = [trace.scored(seen.scores[-1]) for trace, seen in zip(traces, shown, strict=True)]
-        return Outcome.of(self.select(traces), traces)
+        return Outcome.of(rank(self.select, traces), traces)
 
     def ceiling(self, cap: int) -> Cost:
         """All n proposals, and what judging them takes."""

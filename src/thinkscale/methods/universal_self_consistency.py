@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from thinkscale.budget import Cost
+from thinkscale.contracts import rank
 from thinkscale.needs import IN_A_QUESTION, Needs, Sign
 from thinkscale.prompts import ask
 from thinkscale.registry import at_least, spec
@@ -67,7 +68,7 @@ class UniversalSelfConsistency:
                 llm.warn(f"no response was chosen, because {why}: the vote decided")
             else:
                 pool = [t.scored(Score(value=float(i == best), kind=_KIND)) for i, t in enumerate(traces)]
-        return Outcome.of(self.select(pool), pool)
+        return Outcome.of(rank(self.select, pool), pool)
 
     def ceiling(self, cap: int) -> Cost:
         """All n attempts and one choice."""

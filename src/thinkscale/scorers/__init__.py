@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from thinkscale.budget import Bounded, Cost
+from thinkscale.contracts import scores_of
 from thinkscale.engines.protocol import ThinkFormat
 from thinkscale.lexicons import count
 from thinkscale.session import Session
@@ -41,7 +42,7 @@ def scoring_ceiling(scorer: Scorer, cap: int) -> Cost:
 
 async def judged(scorer: Scorer, problem: Problem, traces: Sequence[Trace], llm: Session) -> list[Trace]:
     """The traces, each with the score that a scorer gives it."""
-    scores = await scorer.score(problem, traces, llm)
+    scores = await scores_of(scorer, problem, traces, llm)
     return [trace.scored(score) for trace, score in zip(traces, scores, strict=True)]
 
 

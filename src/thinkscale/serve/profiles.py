@@ -126,7 +126,8 @@ class Menu:
         named = asked.method if spec is None else spec
         sampling = self._sampling(asked, profile, engine)
         changes = tuple([(field, getattr(sampling, field)) for field in REPLACED])
-        fitted = _fitted(profile.method if named is None else named, factor, asked.n, changes)
+        # What the owner says may name a file; a client's request never makes the gateway load one.
+        fitted = _fitted(profile.method if named is None else named, factor, asked.n, changes, files=named is None)
         if isinstance(fitted, str):
             raise _no_method(fitted, "thinkscale.method" if spec is None else "model")
         self._require(asked, fitted, engine, sampling)
@@ -239,13 +240,15 @@ class Fitted:
 
 
 @lru_cache(maxsize=1024)
-def _fitted(spec: str, factor: float, n: int, changes: tuple[tuple[str, float | None], ...]) -> Fitted | str:
+def _fitted(
+    spec: str, factor: float, n: int, changes: tuple[tuple[str, float | None], ...], *, files: bool = False
+) -> Fitted | str:
     """The method of a spec with what a request changes in it; what is wrong with the spec where it cannot be built.
 
     `single` as it is stands for the model as it is.
     """
     try:
-        method = cast(Method, parse(spec, "method"))
+        method = cast(Method, parse(spec, "method", files=files))
         if vast := next((v for part in components(method) for v in _whole(part) if abs(v) > MOST), None):
             return f"a number of {len(str(vast))} digits is too large: the limit is {MOST}"
         method = suited(Passthrough() if method == Single() else method, factor, n, dict(changes))

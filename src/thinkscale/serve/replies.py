@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from thinkscale.errors import ServeError
@@ -13,6 +14,7 @@ from thinkscale.types import Logprobs, Message, Outcome, Stopped, Usage
 
 PREFIXES = {Api.chat: "chatcmpl-", Api.completions: "cmpl-", Api.responses: "resp_"}
 """What ids begin with."""
+_SPELLED = re.compile(rb"\\x([89a-f][0-9a-f])")
 UNLIKELY = -9999.0
 """What stands for minus infinity, which JSON does not have."""
 
@@ -227,7 +229,13 @@ def _tokens(told: Logprobs | None) -> list[dict[str, object]] | None:
 
 
 def _token(text: str, logprob: float) -> dict[str, object]:
-    return {"token": text, "logprob": max(logprob, UNLIKELY), "bytes": list(text.encode(errors="replace"))}
+    return {"token": text, "logprob": max(logprob, UNLIKELY), "bytes": list(_bytes(text))}
+
+
+def _bytes(text: str) -> bytes:
+    r"""The bytes of a token; those of part of a character are spelled as `\xf0\x9f`."""
+    told = text.encode(errors="replace")
+    return _SPELLED.sub(lambda byte: bytes([int(byte[1], 16)]), told) if b"\\x" in told else told
 
 
 def _plain_logprobs(told: Logprobs | None) -> dict[str, object] | None:

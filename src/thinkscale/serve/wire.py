@@ -5,6 +5,7 @@ shape. It knows no runs.
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import suppress
@@ -20,6 +21,7 @@ from thinkscale.errors import (
     BudgetError,
     CapabilityError,
     ContextError,
+    ContractError,
     EngineError,
     ModelError,
     ServeError,
@@ -175,6 +177,10 @@ def refusal_of(failure: ThinkscaleError) -> ServeError:
             status = 429 if failure.overloaded else 502
             wait = failure.retry_after or 1.0 if failure.overloaded else None
             return ServeError(str(failure), status=status, type="server_error", code="upstream_error", retry_after=wait)
+        case ContractError():  # of the owner's own component: its paths are no business of a client's
+            logging.getLogger(__name__).error("a component failed: %s", failure)
+            said = "The method that was asked for failed; the gateway's log says how."
+            return ServeError(said, status=500, type="server_error")
     return ServeError(str(failure), status=500, type="server_error")
 
 

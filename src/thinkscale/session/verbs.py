@@ -13,10 +13,11 @@ from dataclasses import replace
 from typing import Protocol, cast
 
 from thinkscale.budget import Budget, Cost
+from thinkscale.contracts import solve_by
 from thinkscale.engines.protocol import Capabilities, Capability, ThinkFormat
 from thinkscale.errors import CapabilityError
 from thinkscale.identity import seed_of
-from thinkscale.pace import Pace
+from thinkscale.pace import Pace, least
 from thinkscale.session.calls import Calls, Progress, follow_calls, make_calls
 from thinkscale.session.effects import run_effect
 from thinkscale.session.nested import Nested, dearest, draw_through
@@ -116,12 +117,12 @@ class Session:
             calls = replace(self._calls(starts[which], sampling, until, every), progress=progress)
             return self._through(problems[which], calls, through[which]) if through else follow_calls(calls)
 
-        if enough is None:
+        rule = enough.within(n) if enough is not None and hasattr(enough, "within") else enough
+        if rule is None or least(rule, (), n) >= n:  # all are needed, whatever they say
             return await draw_all(self.place, begin(slice(n)))
         place = replace(self.place, sampling=sampling_with(self.place, sampling))
         one = self._calls(starts[:1], sampling)
         each = dearest(place, problems[0], methods) if methods else one.worst()
-        rule = enough.within(n) if hasattr(enough, "within") else enough
         return await Waves(place=self.place, n=n, rule=rule, pace=pace, each=each, begin=begin).run()
 
     async def arrivals(
@@ -359,7 +360,7 @@ class Session:
         """Draws of problems through methods, in place of calls."""
         place = replace(calls.place, sampling=calls.sampling)
         draws = [Nested(problem, start.path, m) for problem, start, m in zip(asked, calls.starts, by, strict=True)]
-        return draw_through(place, draws, lambda draw, at: draw.method.solve(draw.problem, Session(at)))
+        return draw_through(place, draws, lambda draw, at: solve_by(draw.method, draw.problem, Session(at)))
 
     def _calls(
         self,

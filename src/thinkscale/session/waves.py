@@ -13,6 +13,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 
 from thinkscale.budget import Cost
+from thinkscale.contracts import verdict_of
 from thinkscale.pace import Pace, Wave, least, wave_size
 from thinkscale.session.calls import Progress
 from thinkscale.session.place import Place
@@ -31,7 +32,7 @@ class Draws(list[Trace]):
     enough: bool = False
     """Whether the rule was satisfied before all draws were made."""
     needed: int | None = None
-    """Tokens that the rule needed, however many were paid; `None` where no rule was asked."""
+    """Tokens that the rule needed, however many were paid."""
 
 
 async def draw_all(place: Place, arriving: AsyncGenerator[tuple[int, Trace | None], None]) -> Draws:
@@ -41,6 +42,7 @@ async def draw_all(place: Place, arriving: AsyncGenerator[tuple[int, Trace | Non
         found = {index: trace async for index, trace in traces if trace is not None}
     for _, trace in sorted(found.items()):
         await agree(place, draws, trace)
+    draws.needed = sum(trace.tokens for trace in draws)
     return draws
 
 
@@ -123,7 +125,7 @@ class Waves:
     async def _asked(self) -> bool:
         """What the rule says. One that is slow lets others run between two draws."""
         began = time.perf_counter()
-        fired = self.rule(self.draws)
+        fired = verdict_of(self.rule, self.draws)
         if time.perf_counter() - began > LONG:
             await asyncio.sleep(0)
         return fired

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from sys import intern
+from typing import cast
 
+from thinkscale.engines import guard
 from thinkscale.engines.dialects import Json, News, Piece
 from thinkscale.types import Finish, Logprobs, LogprobSpace, Usage
 
@@ -12,19 +15,25 @@ Choice = Mapping[str, object]
 _Likely = tuple[int, float, str]
 """Id, log-probability and spelling of a token."""
 _NOTHING = News()
-_ENDS = {
-    "length": Finish.length,
-    "max_tokens": Finish.length,
-    "max_output_tokens": Finish.length,
-    "incomplete": Finish.length,
-    # The server saw the text run in circles and cut it, as a cap would have.
-    "repetition": Finish.length,
-    "abort": Finish.aborted,
-    "cancelled": Finish.aborted,
+_ENDS = {"stop": Finish.eos, "tool_calls": Finish.eos, "length": Finish.length}
+_WORDS = (
     # Somebody else than the model ended the text, so it is no answer to count.
-    "content_filter": Finish.error,
-    "error": Finish.error,
-}
+    (
+        re.compile(r"filter|safety|recitation|blocklist|prohibited|spii|moderat|sensitive|policy|refusal", re.I),
+        Finish.error,
+    ),
+    (re.compile(r"error|fail|malformed", re.I), Finish.error),
+    (re.compile(r"abort|cancel|interrupt", re.I), Finish.aborted),
+    # The server saw the text run in circles and cut it, as a cap would have, or had no room or no time for more.
+    (
+        re.compile(
+            r"length|max|truncat|limit|incomplete|repetition|context|window|insufficient|resource|exceed|budget|time.?d?.?out",
+            re.I,
+        ),
+        Finish.length,
+    ),
+)
+"""What a reason means by the words in it, the first that fits."""
 
 
 def news_of(event: Json, hear: Callable[[Piece, Choice], None]) -> News:
@@ -39,6 +48,10 @@ def news_of(event: Json, hear: Callable[[Piece, Choice], None]) -> News:
     if "error" in event and (error := complaint(event)) is not None:
         return News(error=error)
     pieces = [_piece(choice, hear) for choice in choices if isinstance(choice, dict)]
+    if len(pieces) > 1 and len({piece.index for piece in pieces}) == 1:
+        # Choices that all have the same number, or none, are numbered by their order.
+        for at, piece in enumerate(pieces):
+            piece.index = at
     told, timings = event.get("usage"), event.get("timings")
     if told is None and timings is None:
         return News(pieces)
@@ -51,8 +64,7 @@ def news_of(event: Json, hear: Callable[[Piece, Choice], None]) -> News:
 
 
 def _piece(choice: Choice, hear: Callable[[Piece, Choice], None]) -> Piece:
-    index = choice.get("index")
-    piece = Piece(index if isinstance(index, int) else 0)
+    piece = Piece(_index(choice.get("index")))
     hear(piece, choice)
     if len(choice) == 3 and choice.get("finish_reason", piece) is None:
         return piece  # an index, some text and nothing else: what nearly every chunk is
@@ -68,27 +80,38 @@ def _piece(choice: Choice, hear: Callable[[Piece, Choice], None]) -> Piece:
     return piece
 
 
+def _index(told: object) -> int:
+    """The number of a choice; 0 where it is none."""
+    return guard.tokens_of(int(told) if isinstance(told, str) and told.isdecimal() else told) or 0
+
+
 def count(told: object, name: str) -> int | None:
     """A number of tokens; a zero only fills a form."""
-    number = told.get(name) if isinstance(told, dict) else None
-    return number if isinstance(number, int) and number > 0 else None
+    return (guard.tokens_of(told.get(name)) or None) if isinstance(told, dict) else None
 
 
 def usage_of(told: object) -> Usage | None:
-    """What a usage object says, by the names of chat or of responses; zeros that only fill a form say nothing."""
+    """What a usage object says, by the names of chat or of responses; zeros that only fill a form say nothing.
+
+    The total tells of thinking that some servers count beside the text instead of with it.
+    """
     if not isinstance(told, dict):
         return None
-    prompt = _number(told.get("prompt_tokens", told.get("input_tokens")))
-    output = _number(told.get("completion_tokens", told.get("output_tokens"))) or 0
+    prompt = guard.tokens_of(told.get("prompt_tokens", told.get("input_tokens")))
+    output = guard.tokens_of(told.get("completion_tokens", told.get("output_tokens"))) or 0
     if not prompt and not output:
         return None
     of_prompt = told.get("prompt_tokens_details") or told.get("input_tokens_details")
-    of_output = told.get("completion_tokens_details") or told.get("output_tokens_details")
+    of_output = told.get("completion_tokens_details") or told.get("output_tokens_details") or told
+    thought = guard.tokens_of(of_output.get("reasoning_tokens")) if isinstance(of_output, dict) else None
+    beside = (guard.tokens_of(told.get("total_tokens")) or 0) - (prompt or 0) - output
+    if prompt and beside > 0 and thought in (None, 0, beside):
+        output, thought = output + beside, beside
     return Usage(
         input_tokens=prompt,
-        cached_tokens=_number(of_prompt.get("cached_tokens")) if isinstance(of_prompt, dict) else None,
+        cached_tokens=guard.tokens_of(of_prompt.get("cached_tokens")) if isinstance(of_prompt, dict) else None,
         output_tokens=output,
-        reasoning_tokens=_number(of_output.get("reasoning_tokens")) if isinstance(of_output, dict) else None,
+        reasoning_tokens=thought,
     )
 
 
@@ -96,11 +119,11 @@ def timed(timings: object) -> Usage | None:
     """What llama.cpp's `timings` say of one choice: tokens read, tokens found in the cache, tokens generated."""
     if not isinstance(timings, dict):
         return None
-    read, cached = _number(timings.get("prompt_n")), _number(timings.get("cache_n"))
+    read, cached = guard.tokens_of(timings.get("prompt_n")), guard.tokens_of(timings.get("cache_n"))
     return Usage(
         input_tokens=None if read is None else read + (cached or 0),
         cached_tokens=cached,
-        output_tokens=_number(timings.get("predicted_n")) or 0,
+        output_tokens=guard.tokens_of(timings.get("predicted_n")) or 0,
     )
 
 
@@ -117,7 +140,8 @@ def ending(choice: Mapping[str, object]) -> tuple[Finish | None, str | None]:
 
 def finish_of(reason: object) -> Finish:
     """Why a text ended, from a server's word for it; a word without a meaning of its own is the end of the turn."""
-    return _ENDS.get(str(reason), Finish.eos)
+    word = str(reason)
+    return _ENDS.get(word) or next((finish for known, finish in _WORDS if known.search(word)), Finish.eos)
 
 
 def complaint(event: Json) -> Json | None:
@@ -143,7 +167,7 @@ def token_logprobs(told: object) -> Logprobs | None:
         return None
     entries = [entry for entry in told if isinstance(entry, dict) and entry.get("logprob") is not None]
     best = [_best(entry.get("top_logprobs") or ()) for entry in entries]
-    return _signals([entry.get("token") for entry in entries], [float(e["logprob"]) for e in entries], best)
+    return _signals([_spelling(e) for e in entries], [guard.sampled(e["logprob"]) for e in entries], best)
 
 
 def legacy_logprobs(told: object) -> Logprobs | None:
@@ -155,7 +179,9 @@ def legacy_logprobs(told: object) -> Logprobs | None:
     if not pairs:
         return None
     best = [_ranked(likeliest[i]) if i < len(likeliest) else [] for i, _ in pairs]
-    return _signals([tokens[i] if i < len(tokens) else None for i, _ in pairs], [float(p) for _, p in pairs], best)
+    return _signals(
+        [tokens[i] if i < len(tokens) else None for i, _ in pairs], [guard.sampled(p) for _, p in pairs], best
+    )
 
 
 def token_ids(told: object) -> tuple[int, ...]:
@@ -178,7 +204,16 @@ def _signals(tokens: Sequence[object], chosen: Sequence[float], best: Sequence[S
 
 def _best(entries: Sequence[Mapping[str, object]]) -> list[_Likely]:
     told = [e for e in entries if isinstance(e, dict) and e.get("logprob") is not None]
-    return sorted([(_id(e), float(e["logprob"]), str(e.get("token"))) for e in told], key=lambda likely: -likely[1])
+    likely = [(_id(e), guard.logprob(e["logprob"]), str(_spelling(e))) for e in told]
+    return sorted(likely, key=lambda entry: -entry[1])
+
+
+def _spelling(entry: Mapping[str, object]) -> object:
+    r"""The token's text; one that is part of a character is spelled by its bytes, such as `\xf0\x9f`."""
+    token, told = entry.get("token"), entry.get("bytes")
+    if not told or not isinstance(token, str) or not ("\ufffd" in token or "\\x" in token):
+        return token
+    return bytes(cast(list[int], told)).decode("utf-8", "backslashreplace")
 
 
 def _ranked(entry: object) -> list[_Likely]:
@@ -194,7 +229,3 @@ def _id(entry: Mapping[str, object]) -> int:
     if isinstance(token, str) and token.startswith("token_id:") and token[9:].isdecimal():
         return int(token[9:])
     return -1
-
-
-def _number(told: object) -> int | None:
-    return told if isinstance(told, int) else None

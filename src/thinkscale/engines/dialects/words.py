@@ -46,6 +46,12 @@ class Word:
     thought: bool
     """Whether it is thinking, which came in a field of its own."""
 
+    @property
+    def piece(self) -> Piece:
+        """The same as a dialect says it."""
+        said, thought = ("", self.text) if self.thought else (self.text, "")
+        return Piece(self.index, said, thought, total=self.total)
+
 
 @dataclass(frozen=True, slots=True)
 class _Kind:

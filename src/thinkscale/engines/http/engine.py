@@ -11,6 +11,7 @@ from thinkscale.engines.dialects import Json
 from thinkscale.engines.dialects.chat import Chat
 from thinkscale.engines.dialects.completions import Completions
 from thinkscale.engines.dialects.responses import Responses
+from thinkscale.engines.guard import size_of, tokens_of
 from thinkscale.engines.http.exchange import Endpoint, Exchange
 from thinkscale.engines.http.memory import remembered
 from thinkscale.engines.http.servers import LLAMACPP, UNKNOWN, Server, server_of
@@ -126,6 +127,7 @@ class Http:
             think=capabilities.think or THINK_TAGS,
             most=most,
             ending=self.server.ending,
+            context=context,
         )
 
     @property
@@ -165,9 +167,7 @@ class Http:
 
     def count(self, request: Request) -> int:
         """An upper bound of the prompt's tokens: no token is shorter than a byte."""
-        spoken = sum(_size(m.content) + 16 for m in request.messages)
-        given = sum(len(s.text.encode()) for s in request.prefix) + len((request.continuation or "").encode())
-        return spoken + given + sum(len(str(tool)) for tool in request.tools)
+        return size_of(request)
 
     async def aclose(self) -> None:
         """Close the connections of the running loop."""
@@ -246,17 +246,7 @@ class Http:
 def _listed(entry: Json) -> Listed:
     told = entry.get("meta")
     meta = told if isinstance(told, Mapping) else {}
-    context, vocab = entry.get("max_model_len") or meta.get("n_ctx"), meta.get("n_vocab")
+    context = tokens_of(entry.get("max_model_len") or meta.get("n_ctx")) or None
     return Listed(
-        str(entry.get("id", "")),
-        str(entry.get("owned_by", "")),
-        context if isinstance(context, int) else None,
-        vocab if isinstance(vocab, int) and vocab > 0 else 0,
+        str(entry.get("id", "")), str(entry.get("owned_by", "")), context, tokens_of(meta.get("n_vocab")) or 0
     )
-
-
-def _size(content: str | Sequence[Mapping[str, object]]) -> int:
-    """Bytes of a message; an image counts as no fewer than 4,096."""
-    if isinstance(content, str):
-        return len(content.encode())
-    return sum(max(len(str(part)), 4096) if "text" not in part else len(str(part["text"]).encode()) for part in content)

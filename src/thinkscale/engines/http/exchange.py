@@ -7,21 +7,27 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import cast
 
+import orjson
+
+from thinkscale.engines import guard
 from thinkscale.engines.dialects import Dialect, Habits, News, Piece
 from thinkscale.engines.dialects.fields import put_priority, written
 from thinkscale.engines.dialects.words import Word, Words
 from thinkscale.engines.http.choices import Choices
+from thinkscale.engines.http.dispensable import blind, named, refused, room, without
 from thinkscale.engines.protocol import UNMADE, Abort, Chunk, Request, ThinkFormat
+from thinkscale.engines.refusals import status_of
 from thinkscale.engines.sse import Events
 from thinkscale.engines.transport import Transport
-from thinkscale.errors import ContextError, EngineError, ModelError
+from thinkscale.errors import CapabilityError, EngineError
 
 log = logging.getLogger(__name__)
 DONE = b"[DONE]"
+_CAPS = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}
 
 
 @dataclass(slots=True, kw_only=True)
@@ -39,6 +45,12 @@ class Endpoint:
     """Most choices that a request for several has brought."""
     ending: int | None = None
     """Tokens that end a text without a piece of their own; `None` until a reply has shown it."""
+    context: int | None = None
+    """Tokens of prompt and answer together, where they are known."""
+    left_out: set[str] = field(default_factory=set)
+    """Fields and roles that it refused and can do without."""
+    swapped: bool = False
+    """Whether the other name of the cap was tried."""
     words: Words = field(init=False)
     """How its events are written."""
 
@@ -50,23 +62,38 @@ class Endpoint:
         log.info("%s %s: every draw is asked for by a request of its own", self.transport.shown, why)
         self.most = 1
 
-    def drops(self, error: EngineError) -> bool:
-        """Whether a refusal names a field that we can do without; it is not sent again."""
-        said, habits = str(error), self.habits
-        if not _refused(error):
-            return False
-        if "max_completion_tokens" in said and habits.cap == "max_tokens":
-            self.habits = replace(habits, cap="max_completion_tokens")
+    def body(self, request: Request) -> dict[str, object]:
+        """The request as the server takes it."""
+        cap = request.sampling.max_tokens
+        if cap and self.context and cap >= self.context:
+            request = replace(request, sampling=replace(request.sampling, max_tokens=max(1, self.context - 1)))
+        body = self.dialect.body(request, self.model, request.n, self.habits)
+        put_priority(body, self.habits, waits=_further(request))
+        if self.left_out:
+            without(body, self.left_out)
+        return body
+
+    def drops(self, error: EngineError, body: Mapping[str, object]) -> bool:
+        """Whether a refusal names something in the body that we can do without; it is not sent again.
+
+        Raises:
+            CapabilityError: it names what the reply depends on.
+        """
+        words, habits = error.words, self.habits
+        cap = next((name for name in _CAPS if name in body), None)
+        if cap and refused(error) and "max_completion_tokens" in words and (cap != habits.cap or not self.swapped):
+            if cap == habits.cap:
+                self.habits, self.swapped = replace(habits, cap=_CAPS[cap]), True
             return True
-        if "priority" in said and habits.later is not None:
-            self.habits = replace(habits, later=None)
-            return True
-        named = [name for name in habits.always if name in said]
-        if not named:
-            return False
-        log.info("%s refuses %s: not sent any more", self.transport.shown, ", ".join(named))
-        self.habits = replace(habits, always={k: v for k, v in habits.always.items() if k not in named})
-        return True
+        extra = [*habits.always, *(["priority"] if habits.later is not None else [])]
+        found = [name for name in extra if name in words and name in body] if refused(error) else []
+        found = list(dict.fromkeys([*found, *named(error, body, self.transport.clean)]))
+        if new := [name for name in found if name not in self.left_out]:
+            self.left_out.update(new)
+            log.warning("%s refuses %s: not sent any more", self.transport.shown, ", ".join(f"`{n}`" for n in new))
+        if "priority" in found:
+            self.habits = replace(self.habits, later=None)
+        return bool(found)
 
 
 @dataclass(slots=True)
@@ -117,7 +144,7 @@ class Exchange:
         try:
             unseen = await self._ask(draws)
         except EngineError as refusal:
-            if len(draws) <= self.endpoint.shares or not _refused(refusal) or not self._begun.isdisjoint(draws):
+            if len(draws) <= self.endpoint.shares or not refused(refusal) or not self._begun.isdisjoint(draws):
                 raise
             # Either `n` is refused or something else is; the second fails again, alone.
             await self._ask(draws[:1])
@@ -135,10 +162,7 @@ class Exchange:
         if all(draw in self.abort for draw in draws):
             self._pass([Chunk(d, completion=UNMADE) for d in draws])
             return []
-        endpoint, sampling = self.endpoint, self.request.sampling
-        stops = () if endpoint.habits.tells_stop else sampling.stop
-        watched, opened = self.request.apart, _thinking(endpoint.think, written(self.request.prefix))
-        choices = Choices(stops, draws, self.abort, endpoint.think, endpoint.ending, opened=opened, watched=watched)
+        choices = self._choices(draws)
         task = cast("asyncio.Task[None]", asyncio.current_task())
         cut = False
 
@@ -157,8 +181,16 @@ class Exchange:
             self._pass(choices.end())
             raise
         if choices.unwanted:
+            if choices.unbounded:
+                self.endpoint.learn_to_ask_apart("goes on where a choice was to end")
             self._pass(choices.end(cut=True))
-            return []
+            return choices.unseen if choices.unbounded else []
+        if choices.woven:
+            self.endpoint.learn_to_ask_apart("gives several choices one number")
+            raise EngineError(
+                f"`{self.endpoint.transport.shown}` gave {len(draws)} choices under one number: ask for each alone",
+                retryable=True,
+            )
         self._pass(choices.end())
         if choices.broken:
             raise self._cut_off()
@@ -175,42 +207,85 @@ class Exchange:
         elif asked > 1 and not choices.unseen:
             endpoint.shares = max(endpoint.shares, asked)
 
+    def _choices(self, draws: Sequence[int]) -> Choices:
+        """What will come of some of the draws."""
+        endpoint, request = self.endpoint, self.request
+        prefix, think = written(request.prefix), endpoint.think
+        opened = _thinking(think, prefix)
+        return Choices(
+            () if endpoint.habits.tells_stop else request.sampling.stop,
+            draws,
+            self.abort,
+            think,
+            endpoint.ending,
+            bounds=guard.Bounds(request, endpoint.context),
+            opened=opened,
+            closed=not opened and think.close.strip() in prefix,
+            begun=bool(prefix),
+            watched=request.apart,
+            trusted=len(draws) <= endpoint.shares,
+        )
+
     async def _listen(self, draws: Sequence[int], choices: Choices) -> None:
         """Read a reply into its choices; the request is made again without what the server refuses."""
         request = self.request if len(draws) == self.request.n else self._part(draws)
         while True:
+            body = self.endpoint.body(request)
             try:
-                await self._read(request, choices)
+                await self._read(request, body, choices)
                 return
             except EngineError as error:
-                if not self._begun.isdisjoint(draws) or not self.endpoint.drops(error):
+                if not self._begun.isdisjoint(draws):
+                    raise
+                if blind(error, request):
+                    raise self._blind(error) from None
+                if left := room(error, request, self.endpoint.context):
+                    log.info("%s has room for %d tokens behind this prompt", self.endpoint.transport.shown, left)
+                    request = replace(request, sampling=replace(request.sampling, max_tokens=left))
+                elif not self.endpoint.drops(error, body):
                     raise
 
-    async def _read(self, request: Request, choices: Choices) -> None:
+    async def _read(self, request: Request, body: Mapping[str, object], choices: Choices) -> None:
         """Make a request and read its reply, to its end or until nothing more of it is wanted."""
         endpoint = self.endpoint
-        body = endpoint.dialect.body(request, endpoint.model, request.n, endpoint.habits)
-        put_priority(body, endpoint.habits, waits=_further(request))
         async with endpoint.transport.streamed(endpoint.dialect.path, body) as reply:
-            if not reply.streams:
-                whole = await reply.whole()
-                if not isinstance(whole, dict):
-                    raise EngineError(
-                        f"`{endpoint.transport.shown}` sent JSON that is no reply: check that it is an "
-                        "OpenAI-compatible server"
-                    )
-                self._pass(choices.take([self._checked(endpoint.dialect.whole(whole, request))]))
+            if not await reply.streams():
+                self._take([self._whole(await reply.whole(), request)], choices)
                 return
+            reply.allow(guard.Bounds(request, endpoint.context).stream)
             events = Events()
             async for block in reply.blocks():
                 if self._hear(events.feed(block), choices):
+                    choices.close(done=True)
                     await reply.finish()
                     return
                 if choices.unwanted:
                     return
-            if self._hear(events.end(), choices) or choices.over:
+            if self._hear(events.end(), choices):
+                choices.close(done=True)
+                return
+            choices.close(done=False)
+            if choices.over:
                 return
         raise self._cut_off()
+
+    def _whole(self, reply: object, request: Request) -> News:
+        """What a reply in one piece says."""
+        at = self.endpoint.transport
+        if not isinstance(reply, dict):
+            raise EngineError(f"`{at.shown}` sent JSON that is no reply: check that it is an OpenAI-compatible server")
+        try:
+            return self._checked(self.endpoint.dialect.whole(reply, request))
+        except guard.ODD as error:
+            raise guard.odd(at.shown, "its reply", error) from None
+
+    def _blind(self, error: EngineError) -> CapabilityError:
+        at = self.endpoint
+        return CapabilityError(
+            f"`{at.model}` at `{at.transport.shown}` reads text only (`{at.transport.clean(error.words)}`): take what "
+            "is no text out of the messages, or ask a model that reads it",
+            status=400,
+        )
 
     def _cut_off(self) -> EngineError:
         return EngineError(
@@ -226,8 +301,14 @@ class Exchange:
             # As far as it goes: what was said before a complaint counts.
             heard.extend(self._said(events[: events.index(DONE)] if over else events, choices))
         finally:
-            self._pass(choices.take(heard))
+            self._take(heard, choices)
         return over
+
+    def _take(self, heard: Sequence[News | Piece | Word], choices: Choices) -> None:
+        try:
+            self._pass(choices.take(heard))
+        except guard.ODD as error:
+            raise guard.odd(self.endpoint.transport.shown, "a call of a tool", error) from None
 
     def _said(self, events: Sequence[bytes], choices: Choices) -> Iterator[News | Piece | Word]:
         dialect, words = self.endpoint.dialect, self.endpoint.words
@@ -237,18 +318,27 @@ class Exchange:
                 yield known
                 continue
             begun = True
-            said = self.endpoint.transport.decoded(event)
+            try:
+                said = orjson.loads(event)
+            except orjson.JSONDecodeError:
+                said = self.endpoint.transport.decoded(event)
+                choices.mend()
             if not isinstance(said, dict):
                 continue
-            news = self._checked(dialect.news(said))
-            words.learn(event, news)
+            try:
+                news = self._checked(dialect.news(said))
+                words.learn(event, news)
+            except guard.ODD as error:
+                at = self.endpoint.transport
+                raise guard.odd(
+                    at.shown, at.clean(event[: guard.COMPLAINT].decode("utf-8", "replace")), error
+                ) from None
             counted = counted or news.prompt is not None
             yield news
 
     def _checked(self, news: News) -> News:
         if news.error is not None:
-            code = news.error.get("code")
-            raise self.endpoint.transport.failure(code if isinstance(code, int) and code >= 400 else 500, news.error)
+            raise self.endpoint.transport.failure(status_of(news.error), news.error)
         return news
 
     def _pass(self, chunks: list[Chunk]) -> None:
@@ -272,8 +362,3 @@ def _thinking(think: ThinkFormat, text: str) -> bool:
     """Whether a text ends inside a thinking that it opened itself."""
     opening = think.open.strip()
     return bool(opening) and text.rfind(opening) > text.rfind(think.close.strip())
-
-
-def _refused(error: EngineError) -> bool:
-    """Whether the server took offence at the request's form."""
-    return error.status in (400, 422) and not isinstance(error, ContextError | ModelError)

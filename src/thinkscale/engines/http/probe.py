@@ -277,6 +277,8 @@ async def _end_of_thinking(engine: Http, whole: str) -> Finding:
 async def _priority(engine: Http, whole: str) -> Finding:
     engine.endpoint.habits = replace(engine.endpoint.habits, later=None)
     await _say(engine, COUNT, max_tokens=1, extra={"priority": 1})
+    if "priority" in engine.endpoint.left_out:
+        return Finding("priority", Verdict.refused, "the server knows no such field")
     verdict, later, how = await _order(engine)
     engine.endpoint.habits = replace(engine.endpoint.habits, later=later)
     return Finding("priority", verdict, how)

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import cast
 
 from thinkscale.engines.dialects import Json
+from thinkscale.engines.guard import tokens_of
 from thinkscale.engines.http_reward.batches import Batches
 from thinkscale.engines.http_reward.endpoints import APIS, Item, endpoints_of
 from thinkscale.engines.http_reward.judging import Judge, Judged
@@ -109,8 +110,8 @@ class HttpReward:
         if self._judge is not None:
             return
         entry = await self._listed()
-        name, context = str(entry.get("id", "")), entry.get("max_model_len")
-        self._context = context if isinstance(context, int) else None
+        name = str(entry.get("id", ""))
+        self._context = tokens_of(entry.get("max_model_len")) or None
         shape = self._shape or shape_of(name) or shape_of(str(entry.get("root", ""))) or SHAPES["outcome"]
         if shape.layout is Layout.turns:
             raise SettingsError(f"`{name}` judges turn by turn, which no endpoint for rewards does: run it in process")

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from itertools import groupby, pairwise
 from typing import TypeVar, cast
 
+from thinkscale.engines.guard import PROMPT, tokens_of
 from thinkscale.engines.http_reward.endpoints import Endpoint, Item, Rows
 from thinkscale.engines.reward_shapes import Layout, RewardShape, Verdict
 from thinkscale.engines.transport import Transport
@@ -92,7 +93,9 @@ class Judge:
     def _read(self, reply: object, items: Sequence[Item]) -> tuple[list[Rows], list[int]]:
         try:
             rows = self.endpoint.rows(reply)
-            tokens = self.endpoint.counts(reply) or _shares(_prompt_tokens(reply), [item.size for item in items])
+            sizes = [item.size for item in items]
+            tokens = self.endpoint.counts(reply) or _shares(_prompt_tokens(reply), sizes)
+            tokens = [max(0, min(told, PROMPT + size)) for told, size in zip(tokens, sizes, strict=False)]
         except _MALFORMED as error:
             raise self._error(f"sent a reply that is none of its kind ({type(error).__name__}: {error})") from None
         if not len(rows) == len(tokens) == len(items):
@@ -105,7 +108,7 @@ class Judge:
                 rows = rows[-1:]
             elif item.wanted != len(rows):
                 rows = await self._at_marks(item, rows)
-            if len(rows) != item.wanted or not all(rows):
+            if len(rows) != item.wanted or not all(row and all(map(math.isfinite, row)) for row in rows):
                 raise self._error("gave no number: name the `shape` that the model was trained with")
             return Judged(tuple(self._number(row) for row in rows), tokens)
         except EngineError as error:
@@ -175,7 +178,7 @@ def _softmax(row: Sequence[float]) -> list[float]:
 def _prompt_tokens(reply: object) -> int:
     usage = reply.get("usage") if isinstance(reply, Mapping) else None
     told = (usage.get("prompt_tokens") or usage.get("input_tokens")) if isinstance(usage, Mapping) else None
-    return told if isinstance(told, int) else 0
+    return tokens_of(told) or 0
 
 
 def _shares(total: int, sizes: Sequence[int]) -> list[int]:

@@ -14,6 +14,9 @@ class Parrot:
         """Nothing but sampling."""
         return Capabilities(model="parrot")
 
+    async def open(self) -> None:
+        """Nothing to ask."""
+
     def count(self, request: Request) -> int:
         """Words of the last message."""
         return len(str(request.messages[-1].content).split())

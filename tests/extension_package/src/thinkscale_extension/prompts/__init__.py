@@ -1,0 +1,1 @@
+"""Templates and criteria, one per file."""
