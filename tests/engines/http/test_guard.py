@@ -10,8 +10,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from thinkscale.door import solve
 
+from thinkscale.api import solve
 from thinkscale.budget import Budget
 from thinkscale.engines import guard
 from thinkscale.engines.http import Http

@@ -3,9 +3,9 @@
 import json
 
 import pytest
-from thinkscale.door import solve
 
 from engines.http.test_guard import HI, asking, bill, delta, in_turn, raw, said, saying, sse
+from thinkscale.api import solve
 from thinkscale.budget import Budget
 from thinkscale.engines.http.calls import Calls
 from thinkscale.engines.http.dispensable import FIELDS, named, room, without
