@@ -73,3 +73,11 @@ def test_paces_save_what_the_table_says_on_the_recorded_lengths():
     assert lines[40, "8 places", "steady"].paid < 0.4
     assert lines[40, "8 places", "steady"].time < 1 < lines[40, "all", "thrift"].time
     assert all(x.paid <= 1.02 * x.needed for x in lines.values() if x.places != "queue")
+
+
+async def test_the_store_benchmark_works(tmp_path):
+    store = loaded("store")
+    for way in (store.recorded, store.waits):
+        kept = store.Store(tmp_path / way.__name__ / "runs.db")
+        assert all(figure > 0 for figure in (await way(kept, tmp_path / way.__name__, 32)).values())
+        kept.close()

@@ -22,14 +22,13 @@ from thinkscale.contracts import solve_by
 from thinkscale.engines.opening import engines_for
 from thinkscale.engines.protocol import Engine
 from thinkscale.errors import SettingsError
-from thinkscale.identity import digest, prompt_name
+from thinkscale.identity import digest, prompt_name, rules_name
 from thinkscale.needs import Capability, Needs, idle_rules, needs_of, refuse_clashes
 from thinkscale.registry import digests_of, parse
 from thinkscale.selection.majority import Majority
 from thinkscale.session import Event, Method, Place, Run, Session
 from thinkscale.settings import Settings, load
-from thinkscale.store import Run as RunRow
-from thinkscale.store import Store
+from thinkscale.store import RunRow, Store
 from thinkscale.types import AnswerKind, Finish, Origin, Outcome, Problem, Sampling, Stopped, Trace
 
 _UNFINISHED = frozenset({Finish.stop, Finish.length, Finish.budget})
@@ -103,7 +102,8 @@ async def aask(
         observe=observe,
     )
     path = settings.store_path
-    store = Store(path) if path else None
+    # In a thread, because another process may have the file, and the event loop is the caller's.
+    store = await asyncio.to_thread(Store, path) if path else None
     try:
         with prompts.using(settings.prompts):
             return await solve(
@@ -117,7 +117,7 @@ async def aask(
             )
     finally:
         if store:
-            store.close()
+            await asyncio.to_thread(store.close)
 
 
 def _synchronous(work: Callable[P, Coroutine[None, None, T]]) -> Callable[P, T]:
@@ -174,6 +174,7 @@ async def solve(
     if store:
         page = _page(problem, method, engine, budget, run=run, sampling=sampling)
         run_id, run.memory, run.journal = page.id, store, _Journal(store, page.id)
+        await store.room()
         store.begin(page)
     try:
         outcome = await close(problem, session, await solve_by(method, problem, session))
@@ -186,8 +187,9 @@ async def solve(
         for number, trace in enumerate(outcome.traces):
             store.record(run_id, trace, "main", number)
         store.end(run_id, "done", summary(outcome, method, engine, run.seed, budget))
-        if store.trouble:
-            outcome = replace(outcome, run="", warnings=(*outcome.warnings, store.trouble))
+        if unrecorded := await store.settled():
+            run_id = "" if store.trouble else run_id
+            outcome = replace(outcome, run=run_id, warnings=(*outcome.warnings, unrecorded))
     return outcome
 
 
@@ -287,7 +289,7 @@ def _page(problem: Problem, method: object, engine: Engine, budget: Budget, *, r
     model = engine.capabilities.model
     question = prompt_name(problem.messages, problem.tools)
     roles = [part for name, each in sorted(run.roles.items()) for part in (name, each.capabilities.model)]
-    roles += [*digests_of(method), *filter(None, [prompts.digest()])]
+    roles += [*digests_of(method), *filter(None, [prompts.digest()]), *rules_name()]
     name = digest(question, problem.answer_kind, repr(method), model, run.seed, str(budget), repr(sampling), *roles)
     return RunRow(
         id=name[:12],

@@ -14,11 +14,20 @@ from hashlib import blake2b
 from thinkscale.types import Message, Path, Sampling, Segment
 
 _SEED_MASK = 2**63 - 1
+RULES: Mapping[str, int] = {"seeds": 1, "keys": 1, "classes": 1}
+"""The rules that a run is made under, by version: how seeds follow from a run, how draws are named, how answers form
+classes. Who changes one raises its version: runs get other names then, and what was recorded before stays as it is.
+"""
 
 
 def digest(*parts: str | bytes | int) -> str:
     """A 128-bit name of the parts in order; no two lists of parts share one by joining differently."""
     return _hashed(*parts).hexdigest()
+
+
+def rules_name() -> tuple[str, ...]:
+    """What the rules add to the name of a run; nothing as long as all are the first ones."""
+    return tuple(f"{name} {version}" for name, version in RULES.items() if version > 1)
 
 
 def prompt_name(messages: Sequence[Message], tools: Sequence[object] = ()) -> str:

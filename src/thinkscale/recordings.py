@@ -14,7 +14,7 @@ from thinkscale.engines.protocol import Completion
 from thinkscale.engines.replay import Recording, Replay
 from thinkscale.errors import StoreError
 from thinkscale.identity import prompt_name
-from thinkscale.store import Run, Store
+from thinkscale.store import RunRow, Store
 from thinkscale.types import Finish, Logprobs, Message, Origin, Trace, Usage
 
 
@@ -56,7 +56,7 @@ def replay_of(store: Store, *, run: str = "", model: str = "") -> Replay:
     return Replay(recordings=recordings, name=f"{writers.pop()} (replayed)")
 
 
-def _whole(store: Store, record: Run) -> Iterator[Trace]:
+def _whole(store: Store, record: RunRow) -> Iterator[Trace]:
     """The whole draws of a run: of its problem those of the pool, because others may be steps, and all further ones."""
     further = (t for t in store.traces(record.id) if t.prompt != record.problem.messages)
     for trace in (*store.pool(record.id), *further):

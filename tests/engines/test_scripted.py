@@ -3,10 +3,14 @@ import asyncio
 import pytest
 
 from clocks import on_a_clock_of_its_own
+from thinkscale.api import solve
+from thinkscale.budget import Budget
 from thinkscale.engines.protocol import Abort, Capability, Request, complete
 from thinkscale.engines.scripted import Cue, Line, Scripted
 from thinkscale.errors import EngineError
-from thinkscale.types import Finish, Message, Origin, Sampling, Segment
+from thinkscale.methods.single import Single
+from thinkscale.store import Store
+from thinkscale.types import Finish, Message, Origin, Problem, Sampling, Segment
 
 PROMPT = (Message("system", "Be brief."), Message("user", "2 + 2?"))
 
@@ -117,3 +121,38 @@ async def test_calls_of_tools_follow_the_words_unless_the_draw_is_cut():
         sampling = Sampling(max_tokens=cap)
         [said] = await complete(engine, Request(messages=(Message("user", "?"),), sampling=sampling))
         assert said.tool_calls == calls
+
+
+def speaking(answer, other=None):
+    def script(cue):
+        return f"{cue.seed} {answer}" if other is None else other
+
+    return script
+
+
+def test_who_says_something_else_is_somebody_else():
+    lists = [["4"], ["7"], ["4", "7"], [], [Line(says="4", pace=0.0)]]
+    scripts = [None, *lists, speaking(4), speaking(7), speaking(4, "4"), lambda _: "4", lambda _: "7"]
+    names = [Scripted(script).capabilities.model for script in scripts]
+    assert len(set(names)) == len(scripts)
+    assert names == [Scripted(script).capabilities.model for script in scripts]
+    assert Scripted(speaking(4)).capabilities.model == Scripted(speaking(4)).capabilities.model
+    assert {Scripted(script).capabilities.name for script in scripts} == {"scripted"}
+
+
+def test_a_script_may_look_at_the_engine_that_speaks_it():
+    def script(cue):
+        return str(len(engine.cues))
+
+    engine = Scripted(script)
+    assert engine.capabilities.model.startswith("scripted-")
+
+
+async def test_what_one_script_said_is_not_replayed_for_another():
+    store = Store(":memory:")
+    answers = []
+    for said in ("4", "7", "4"):
+        outcome = await solve(Problem.of("2 + 2?"), Single(), Scripted([said]), budget=Budget(), store=store)
+        answers.append(outcome.answer)
+    assert answers == ["4", "7", "4"]
+    store.close()

@@ -151,7 +151,7 @@ async def test_replayed_from_the_store_the_same_draws_are_aborted():
     store = Store(":memory:")
     script = [*[line(4, 0.9)] * 3, line(5, 0.9, 0.9, 0.9, 0.9, 0.5)]
     _, first = await run(method(), script, store=store, concurrency=1)
-    silent, second = await run(method(), [], store=store, concurrency=1)
+    silent, second = await run(method(), script, store=store, concurrency=1)
     assert silent.cues == []
     assert [t.text for t in second.traces] == [t.text for t in first.traces]
     assert second.traces[3].finish is Finish.aborted

@@ -37,9 +37,8 @@ PROPOSALS = [
 
 async def run(method, script, **more):
     run = Run(concurrency=1, roles=more.pop("roles", {}))
-    return await solve(
-        PROBLEM, method, Scripted(script), budget=Budget(), run=run, sampling=Sampling(max_tokens=20), **more
-    )
+    engine = script if isinstance(script, Scripted) else Scripted(script)
+    return await solve(PROBLEM, method, engine, budget=Budget(), run=run, sampling=Sampling(max_tokens=20), **more)
 
 
 def arguments(outcome):
@@ -100,7 +99,9 @@ async def test_calls_of_a_draw_that_was_cut_or_failed_do_not_vote():
 async def test_a_repeated_run_finds_the_calls_in_the_store():
     store = Store(":memory:")
     first = await run(ToolCallBestOfN(n=5, exclude=("why",)), PROPOSALS, store=store)
-    again = await run(ToolCallBestOfN(n=5, exclude=("why",)), [], store=store)
+    silent = Scripted(PROPOSALS)
+    again = await run(ToolCallBestOfN(n=5, exclude=("why",)), silent, store=store)
+    assert silent.cues == []
     assert (again.answer, again.votes) == (first.answer, first.votes)
     store.close()
 

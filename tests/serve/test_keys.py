@@ -1,18 +1,21 @@
 """Keys: nobody gets in without a good one, nobody spends more than theirs allows, and no charge is lost."""
 
 import asyncio
+import contextlib
 import dataclasses
 import hmac
 import re
 import sqlite3
 import threading
+import time
 
 import pytest
 
 from thinkscale.budget import Budget
 from thinkscale.errors import ServeError, SettingsError, StoreError
 from thinkscale.serve import keys as module
-from thinkscale.serve.keys import DAY, MINUTE, OPEN, Keyring, Limits, Spent, must_have_keys
+from thinkscale.serve.books import DAY, MINUTE
+from thinkscale.serve.keys import OPEN, Keyring, Limits, Spent, must_have_keys
 from thinkscale.store import Store
 from thinkscale.types import Usage
 
@@ -280,11 +283,11 @@ def test_other_limits_and_a_revocation_hold_from_the_next_request_on(ring, tmp_p
 def test_what_the_disk_does_not_take_is_booked_later_and_nobody_is_admitted_before(ring):
     key = made(ring)
     admission = ring.admit(key)
-    ring._db.execute("PRAGMA query_only = ON")
+    ring._books._written.execute("PRAGMA query_only = ON")
     ring.charge(admission, Usage(output_tokens=7, usd=0.5))
     error = refusal(ring.admit, key)
     assert (error.status, error.code) == (503, "keys_unavailable")
-    ring._db.execute("PRAGMA query_only = OFF")
+    ring._books._written.execute("PRAGMA query_only = OFF")
     ring.admit(key)
     assert ring.spent(key) == Spent(requests=2, tokens=7, usd=0.5)
 
@@ -302,7 +305,7 @@ def test_minutes_are_forgotten_after_a_day_and_days_are_kept(ring, clock):
     for _ in range(4):
         spend(ring, key, 1)
         clock.now += DAY / 2
-    spans = [span for (span,) in ring._db.execute("SELECT span FROM spending ORDER BY start")]
+    spans = [span for (span,) in ring._books._written.execute("SELECT span FROM spending ORDER BY start")]
     assert spans.count(DAY) == 3
     assert spans.count(MINUTE) == 3
 
@@ -327,5 +330,66 @@ def test_keys_live_in_the_store_of_runs_and_in_nothing_else(tmp_path):
     db = sqlite3.connect(other)
     db.execute("CREATE TABLE theirs (x)")
     db.close()
-    with pytest.raises(StoreError, match="cannot be opened"):
+    with pytest.raises(StoreError, match="is not a store"):
         Keyring(other)
+
+
+@contextlib.contextmanager
+def kept_by_another(path):
+    """The file while another connection is about to change it."""
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute("BEGIN IMMEDIATE")
+        yield
+        db.execute("ROLLBACK")
+
+
+async def test_the_event_loop_goes_on_while_a_request_waits_for_its_account(ring, tmp_path):
+    key, token = ring.add("ada", Limits(tokens_per_day=100))
+    with kept_by_another(tmp_path / "runs.db"):
+        waiting = asyncio.ensure_future(ring.admitted(key, Budget(tokens=10)))
+        began = time.perf_counter()
+        await asyncio.sleep(0.05)
+        assert ring.check(f"Bearer {token}") == key
+        assert ring.left(key).tokens == 100
+        assert time.perf_counter() - began < 0.2
+        assert not waiting.done()
+    admission = await waiting
+    assert ring.left(key).tokens == 90
+    with kept_by_another(tmp_path / "runs.db"):
+        began = time.perf_counter()
+        ring.charge(admission, Usage(output_tokens=7))
+        assert time.perf_counter() - began < 0.2
+        with pytest.raises(ServeError) as refused:
+            ring.admit(key, Budget(tokens=1), patience=0.0)
+        assert (refused.value.status, refused.value.code) == (503, "keys_busy")
+    ring.charge(await ring.admitted(key, Budget(tokens=1)), Usage())
+    assert ring.spent(key).tokens == 7
+    assert ring.left(key).tokens == 93
+
+
+async def test_whoever_leaves_while_the_account_is_busy_holds_nothing(ring, tmp_path):
+    key, _ = ring.add("ada", Limits(concurrent=1))
+    with kept_by_another(tmp_path / "runs.db"):
+        waiting = asyncio.ensure_future(ring.admitted(key))
+        await asyncio.sleep(0.05)
+        waiting.cancel()
+        await asyncio.wait({waiting})
+
+    def wait():
+        deadline = time.monotonic() + 5
+        while (not ring.spent(key).requests or ring._running) and time.monotonic() < deadline:
+            time.sleep(0.01)
+
+    await asyncio.to_thread(wait)
+    ring.charge(await ring.admitted(key), Usage())
+
+
+def test_what_is_owed_is_booked_when_the_gateway_ends(ring, tmp_path, clock):
+    key, _ = ring.add("ada")
+    admission = ring.admit(key)
+    with kept_by_another(tmp_path / "runs.db"):
+        ring.charge(admission, Usage(output_tokens=7))
+    ring.close()
+    again = Keyring(tmp_path / "runs.db", clock)
+    assert again.spent(key).tokens == 7
+    again.close()

@@ -6,6 +6,7 @@ from prometheus_client.parser import text_string_to_metric_families as plain
 
 from thinkscale.api import solve
 from thinkscale.budget import Budget
+from thinkscale.engines.protocol import Completion
 from thinkscale.engines.scripted import Scripted
 from thinkscale.engines.tabular import Tabular
 from thinkscale.errors import EngineError
@@ -15,6 +16,7 @@ from thinkscale.serve.metrics import Metrics
 from thinkscale.serve.records import Api, Asked, Order
 from thinkscale.session import Event, Run
 from thinkscale.stopping.fixed import Fixed
+from thinkscale.store import Store
 from thinkscale.types import Finish, Origin, Outcome, Problem, Sampling, Segment, Stopped, Trace, Usage
 
 
@@ -168,3 +170,22 @@ def test_two_gateways_in_one_process_do_not_share_counters():
     one, other = Metrics(), Metrics()
     one.joined()
     assert (read(one)["joins_total",], read(other)["joins_total",]) == (1, 0)
+
+
+def test_whether_runs_are_recorded_is_told(tmp_path):
+    metrics = Metrics()
+    assert (read(metrics)["recording",], read(metrics)["unrecorded_bytes",], read(metrics)["lost_records",]) == (
+        1,
+        0,
+        0,
+    )
+    (tmp_path / "file").write_text("")
+    for path, recording in ((tmp_path / "runs.db", 1), (tmp_path / "file" / "runs.db", 0)):
+        store = Store(path)
+        metrics.watch(store)
+        store.remember("k", Completion(text="a", finish=Finish.eos, tokens=1))
+        store.flush()
+        assert read(metrics)["recording",] == recording
+        assert (read(metrics)["unrecorded_bytes",] == 0) == bool(recording)
+        store.close()
+    assert read(metrics)["lost_records",] == 1

@@ -180,7 +180,10 @@ async def test_leaving_a_stream_closes_the_engine_s_and_is_no_error(collected):
     [span] = finished()
     assert closed == [True]
     assert span.status.status_code.name == "UNSET"
-    assert (span.attributes["thinkscale.cancelled"], span.attributes["thinkscale.draws.unfinished"]) == (True, 1)
+    assert (span.attributes["thinkscale.cancelled"], span.attributes["thinkscale.draws.unfinished"]) == (
+        True,
+        1,
+    )
 
 
 @on_a_clock_of_its_own

@@ -226,9 +226,12 @@ async def test_a_cut_draw_is_replayed_as_it_was():
         return trace.tokens >= 4
 
     store = Store(":memory:")
-    words = Line(says=" ".join(f"w{i}" for i in range(30)), pace=0.0)
-    first = await session(Scripted(lambda _: words), memory=store).sample(PROBLEM, 2, until=slowly, every=2)
-    silent = Scripted([])
+
+    def script(_):
+        return Line(says=" ".join(f"w{i}" for i in range(30)), pace=0.0)
+
+    first = await session(Scripted(script), memory=store).sample(PROBLEM, 2, until=slowly, every=2)
+    silent = Scripted(script)
     again = await session(silent, memory=store).sample(PROBLEM, 2, until=slowly, every=2)
     assert [t.text for t in again] == [t.text for t in first]
     assert not silent.cues

@@ -18,7 +18,7 @@ from thinkscale.bench.tasks import Item
 from thinkscale.errors import BenchError
 from thinkscale.identity import digest
 from thinkscale.registry import nearest
-from thinkscale.store import PoolEntry, Run, Store
+from thinkscale.store import PoolEntry, RunRow, Store
 from thinkscale.types import Answer, AnswerKind, Origin, Problem, Score, Segment, Trace
 
 
@@ -108,7 +108,7 @@ async def _kept(pool: str, line: PoolLine, store: Store, reading: Reading, *, ju
     traces = await _classed(traces)
     run = digest(pool, line.question_id, line.question)[:12]
     store.begin(
-        Run(
+        RunRow(
             id=run,
             started=time.time(),
             method=line.method or "imported",

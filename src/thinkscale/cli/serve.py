@@ -76,7 +76,7 @@ def command(
     main, roles = spans.traced(main), {role: spans.traced(engine, role) for role, engine in roles.items()}
     keyring = Keyring(_keys(settings))
     keyring.allow(host)
-    path = settings.store_path
+    record = Store(settings.store_path) if settings.store_path else None
     gateway = Gateway(
         menu=Menu(
             {_name(main): main},
@@ -88,13 +88,18 @@ def command(
             created=int(time.time()),
         ),
         engines=(main, *roles.values()),
-        runs=Runs(places=places, waiting=waiting, store=Store(path) if path else None, tracing=spans),
+        runs=Runs(places=places, waiting=waiting, store=record, tracing=spans),
         keyring=keyring,
         limits=Limits(seconds=max_seconds),
         tracing=spans,
         reasoning=() if reasoning == "none" else tuple(reasoning.split(",")),
     )
-    _listen(gateway, host, port)
+    try:
+        _listen(gateway, host, port)
+    finally:
+        keyring.close()
+        if record:
+            record.close()
 
 
 def _listen(gateway: Gateway, host: str, port: int) -> None:

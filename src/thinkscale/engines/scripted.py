@@ -9,14 +9,17 @@ from __future__ import annotations
 import asyncio
 import math
 import re
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import CellType, CodeType
 
 from thinkscale.engines.protocol import Abort, Capabilities, Capability, Chunk, Completion, Price, Request, ThinkFormat
 from thinkscale.errors import EngineError
+from thinkscale.identity import digest
 from thinkscale.types import Finish, Logprobs, LogprobSpace, Sampling, Usage
 
 EVERYTHING = frozenset(Capability) - {Capability.thinking_budget}
+NAME = "scripted"
 _WORD = re.compile(r"\s*\S+|\s+$")
 
 
@@ -66,6 +69,7 @@ class Scripted:
 
     Args:
         script: lines or bare texts, or a function that gives one for a cue. Without one it says that it has no script.
+            What one script said is not replayed for another, as far as two scripts can be told apart.
         can: its capabilities; all but a native thinking budget unless said otherwise.
         context: most words of prompt and answer.
         think: how it marks its thinking.
@@ -78,7 +82,7 @@ class Scripted:
 
     def __init__(
         self,
-        script: Sequence[Line | str] | Callable[[Cue], Line | str] = lambda _: "I have no script.",
+        script: Sequence[Line | str] | Callable[[Cue], Line | str] | None = None,
         *,
         can: frozenset[Capability] = EVERYTHING,
         context: int | None = None,
@@ -86,12 +90,18 @@ class Scripted:
         think: ThinkFormat | None = None,
         price: Price | None = None,
     ) -> None:
-        self.script = script
+        self.script = (lambda _: "I have no script.") if script is None else script
         self.cues: list[Cue] = []
         self.spent = Usage()
         """Everything that was ever generated here, for checking bills."""
         self._capabilities = Capabilities(
-            model="scripted", can=can, context=context, concurrency=concurrency, think=think, price=price
+            model=_identity(script),
+            name=NAME,
+            can=can,
+            context=context,
+            concurrency=concurrency,
+            think=think,
+            price=price,
         )
 
     @property
@@ -150,6 +160,36 @@ class Scripted:
         line = Line(says=said) if isinstance(said, str) else said
         _check(line, cue)
         return line
+
+
+def _identity(script: Sequence[Line | str] | Callable[[Cue], Line | str] | None) -> str:
+    """The name of a script: of its lines, or of what a function does and the plain values that it holds on to."""
+    if script is not None and not callable(script):
+        return f"{NAME}-{digest(*map(repr, script))[:16]}"
+    code = getattr(script, "__code__", None)
+    if code is None:
+        return NAME
+    return f"{NAME}-{digest(*_instructions(code), *map(_plain, getattr(script, '__closure__', None) or ()))[:16]}"
+
+
+def _plain(held: CellType) -> str:
+    """A value that a function holds on to, where that tells more than who made it; nothing where it has none yet."""
+    try:
+        value = held.cell_contents
+    except ValueError:
+        return ""
+    return repr(value) if isinstance(value, str | int | float | None) else ""
+
+
+def _instructions(code: CodeType) -> Iterator[str | bytes]:
+    """What a function does, wherever it is written."""
+    yield code.co_code
+    yield repr(code.co_names)
+    for value in code.co_consts:
+        if isinstance(value, CodeType):
+            yield from _instructions(value)
+        elif not isinstance(value, frozenset):  # which has no order
+            yield repr(value)
 
 
 def _check(line: Line, cue: Cue) -> None:

@@ -245,7 +245,7 @@ async def _wanted(exchange: Exchange, request: Request, raw: bytes) -> AsyncIter
             exchange.joined, exchange.order = True, replace(running.order, asked=order.asked)
             yield running
         return
-    admission = gateway.keyring.admit(key, most(order))
+    admission = await gateway.keyring.admitted(key, most(order))
     exchange.order = order = replace(order, budget=tighter(order.budget, admission.budget))
 
     def ended(running: Running) -> None:
@@ -328,7 +328,9 @@ async def _ready(gateway: Gateway, _: Request) -> Response:
                 await engine.open()
     except (EngineError, TimeoutError) as failure:
         return json_reply({"status": "not ready", "why": str(failure) or "the upstream does not answer"}, status=503)
-    return json_reply({"status": "ready", "runs": gateway.runs.alive, "waiting": gateway.runs.queue.waiting})
+    runs = gateway.runs
+    told = {"runs": runs.alive, "waiting": runs.queue.waiting, "recording": runs.recording}
+    return json_reply({"status": "ready", **told})
 
 
 def _unknown(request: Request, failure: Exception) -> Response:

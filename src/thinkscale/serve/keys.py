@@ -8,6 +8,7 @@ busy. Days and minutes are those of UTC and begin at zero.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import ipaddress
@@ -16,21 +17,19 @@ import secrets
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 from pydantic import TypeAdapter
 
 from thinkscale.budget import Budget
-from thinkscale.errors import ServeError, SettingsError, StoreError
+from thinkscale.errors import ServeError, SettingsError
 from thinkscale.serve.asking import tighter
-from thinkscale.store import prepared
+from thinkscale.serve.books import BUSY, DAY, MINUTE, PATIENCE, Books, book, start_of
 from thinkscale.types import Usage
 
-MINUTE = 60
-DAY = 86_400
 PREFIX = "sk-ts-"
 _KNOWN = (
     "SELECT hash, id, name, limits, created, revoked FROM keys WHERE id = ? "
@@ -38,8 +37,6 @@ _KNOWN = (
 )
 """The key of an id, or one that has never been good and whose hash no key has: looking for either takes as long."""
 _NANO = 10**9
-_PATIENCE = 2.0
-"""Most seconds to wait for another process that writes; the event loop waits as well."""
 _SOON = 1.0
 """Advised wait in seconds where only the end of a run can help."""
 
@@ -136,18 +133,21 @@ class Keyring:
 
     def __init__(self, path: Path | str, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
-        self._lock = threading.RLock()
+        self._lock = threading.Lock()
+        """Held for moments only, and never while waiting for the file."""
         self._running: dict[str, set[Admission]] = {}
         self._owed: list[tuple[str, int, int, int]] = []
         """Charges that the disk has not taken yet: key, time, tokens, billionths of a dollar."""
+        self._booked = 0
+        """How many of them are in the write that is under way."""
         self._any = False
-        self._db = _opened(path)
+        self._books = Books(path)
 
     @property
     def empty(self) -> bool:
         """Whether there has never been a key. Revoked ones count: revoking the last does not open the door."""
         if not self._any:
-            with self._reading() as db:
+            with self._books.reading() as db:
                 self._any = db.execute("SELECT 1 FROM keys LIMIT 1").fetchone() is not None
         return not self._any
 
@@ -179,7 +179,7 @@ class Keyring:
             )
         id = token.removeprefix(PREFIX).partition("-")[0]
         given = hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
-        with self._reading() as db:
+        with self._books.reading() as db:
             [known, *row] = db.execute(_KNOWN, (id,)).fetchone()
         if not hmac.compare_digest(given, known) or row[-1] is not None:
             raise _unauthorized(
@@ -188,7 +188,21 @@ class Keyring:
             )
         return _key(*row)
 
-    def admit(self, key: Key, most: Budget | None = None) -> Admission:
+    async def admitted(self, key: Key, most: Budget | None = None) -> Admission:
+        """As `admit`, while the event loop goes on. Whoever is cancelled meanwhile is not admitted."""
+        try:
+            return self.admit(key, most, patience=0.0)
+        except ServeError as refusal:
+            if refusal.code != BUSY:
+                raise
+        waiting = asyncio.ensure_future(asyncio.to_thread(self.admit, key, most))
+        try:
+            return await asyncio.shield(waiting)
+        except asyncio.CancelledError:
+            waiting.add_done_callback(lambda done: None if done.exception() else self.charge(done.result(), Usage()))
+            raise
+
+    def admit(self, key: Key, most: Budget | None = None, patience: float = PATIENCE) -> Admission:
         """Count a request and hold what its run can spend.
 
         Args:
@@ -196,6 +210,7 @@ class Keyring:
             most: what the run can spend at most, as `ceilings.most` works it out. Of tokens that it leaves open
                 everything is held that the key has left, and other runs of the key are refused meanwhile; money that
                 it leaves open is not held, because then nobody knows prices.
+            patience: seconds to wait for others who write.
 
         Raises:
             ServeError: a limit is reached (429), or the account cannot be written (503).
@@ -203,60 +218,49 @@ class Keyring:
         if key is OPEN:
             return Admission(key)
         most = tighter(most or Budget(), key.limits.budget)
-        with self._lock:
-            with self._writing() as db:
-                self._refuse(key)
-                left = self.left(key)
+        admission = Admission(key)
+        try:
+            with self._books.writing(patience, self._settled) as db, self._lock:
+                self._book(db)
+                self._refuse(key, db)
+                left = self._left(key, db)
                 held = tighter(most, left)
                 admission = Admission(key, left, replace(held, usd=None) if most.usd is None else held)
-                _add(db, key.id, int(self._clock()), requests=1)
-            self._running.setdefault(key.id, set()).add(admission)
+                book(db, key.id, int(self._clock()), requests=1)
+                self._running.setdefault(key.id, set()).add(admission)
+        except BaseException:
+            with self._lock:
+                self._leave(admission)
+            raise
         return admission
 
     def charge(self, admission: Admission, usage: Usage) -> None:
         """End an admission and book what its run spent, nothing included; a second call does nothing.
 
-        It does not fail: what the disk does not take is booked later, and nobody is admitted before.
+        It neither fails nor waits: what the disk does not take at once is booked later, and nobody is admitted before.
         """
-        id = admission.key.id
         with self._lock:
-            running = self._running.get(id, set())
-            if admission not in running:
+            if not self._leave(admission):
                 return
-            running.remove(admission)
-            if not running:
-                del self._running[id]
             spent = (_whole(usage.output_tokens), _whole((usage.usd or 0.0) * _NANO))
-            self._owed.append((id, int(self._clock()), *spent))
-            with suppress(ServeError), self._writing():
-                pass
+            self._owed.append((admission.key.id, int(self._clock()), *spent))
+        self._settle(0.0)
 
     def left(self, key: Key) -> Budget:
         """What the next run of a key may spend: its budget per request, within what is left of its day."""
         if key is OPEN:
             return Budget()
-        limits = key.limits
-        with self._lock:
-            today, held = self.spent(key), [a.held for a in self._running.get(key.id, ())]
-        tokens, usd = limits.tokens_per_day, limits.usd_per_day
-        if tokens is not None:
-            tokens = max(0, tokens - today.tokens - sum(b.tokens or 0 for b in held))
-        if usd is not None:
-            usd = max(0.0, round(usd - today.usd - math.fsum(b.usd or 0.0 for b in held), 9))
-        return tighter(limits.budget, Budget(tokens=tokens, usd=usd))
+        with self._books.reading() as db, self._lock:
+            return self._left(key, db)
 
     def spent(self, key: Key, span: int = DAY) -> Spent:
         """What a key used today, or in this minute."""
-        with self._reading() as db:
-            row = db.execute(
-                "SELECT requests, tokens, nanousd FROM spending WHERE key = ? AND span = ? AND start = ?",
-                (key.id, span, _start(self._clock(), span)),
-            ).fetchone()
-        return Spent(requests=row[0], tokens=row[1], usd=row[2] / _NANO) if row else Spent()
+        with self._books.reading() as db:
+            return self._spent(key, db, span)
 
     def listed(self) -> list[Key]:
         """All keys, the oldest first, revoked ones included."""
-        with self._reading() as db:
+        with self._books.reading() as db:
             rows = db.execute("SELECT id, name, limits, created, revoked FROM keys ORDER BY created, id").fetchall()
         return [_key(*row) for row in rows]
 
@@ -265,7 +269,7 @@ class Keyring:
         key = Key(id=secrets.token_hex(4), name=name, limits=limits or Limits(), created=self._clock())
         token = f"{PREFIX}{key.id}-{secrets.token_urlsafe(32)}"
         row = (key.id, name, hashlib.sha256(token.encode()).digest(), _dumped(key.limits), key.created)
-        with self._writing() as db:
+        with self._books.writing() as db:
             db.execute("INSERT INTO keys (id, name, hash, limits, created) VALUES (?, ?, ?, ?, ?)", row)
         return key, token
 
@@ -286,18 +290,18 @@ class Keyring:
         self._change("UPDATE keys SET revoked = COALESCE(revoked, ?) WHERE id = ?", self._clock(), id)
 
     def close(self) -> None:
-        """Let go of the file."""
-        with self._lock:
-            self._db.close()
+        """Book what is owed and let go of the file."""
+        self._settle(PATIENCE)
+        self._books.close()
 
-    def _refuse(self, key: Key) -> None:
+    def _refuse(self, key: Key, db: sqlite3.Connection) -> None:
         limits, now = key.limits, self._clock()
         limit = limits.requests_per_minute
-        if limit is not None and self.spent(key, MINUTE).requests >= limit:
+        if limit is not None and self._spent(key, db, MINUTE).requests >= limit:
             raise _limited(key, f"{limit} requests per minute", MINUTE - now % MINUTE)
         if limits.concurrent is not None and len(self._running.get(key.id, ())) >= limits.concurrent:
             raise _limited(key, f"{limits.concurrent} runs at once", _SOON)
-        today, left, tomorrow = self.spent(key), self.left(key), DAY - now % DAY
+        today, left, tomorrow = self._spent(key, db, DAY), self._left(key, db), DAY - now % DAY
         if limits.tokens_per_day is not None and left.tokens == 0:
             over = today.tokens >= limits.tokens_per_day
             raise _limited(key, f"{limits.tokens_per_day} tokens per day", tomorrow if over else _SOON, quota=over)
@@ -305,67 +309,52 @@ class Keyring:
             over = today.usd >= limits.usd_per_day
             raise _limited(key, f"${limits.usd_per_day:g} per day", tomorrow if over else _SOON, quota=over)
 
+    def _left(self, key: Key, db: sqlite3.Connection) -> Budget:
+        limits, today = key.limits, self._spent(key, db, DAY)
+        held = [a.held for a in self._running.get(key.id, ())]
+        tokens, usd = limits.tokens_per_day, limits.usd_per_day
+        if tokens is not None:
+            tokens = max(0, tokens - today.tokens - sum(b.tokens or 0 for b in held))
+        if usd is not None:
+            usd = max(0.0, round(usd - today.usd - math.fsum(b.usd or 0.0 for b in held), 9))
+        return tighter(limits.budget, Budget(tokens=tokens, usd=usd))
+
+    def _spent(self, key: Key, db: sqlite3.Connection, span: int) -> Spent:
+        row = db.execute(
+            "SELECT requests, tokens, nanousd FROM spending WHERE key = ? AND span = ? AND start = ?",
+            (key.id, span, start_of(self._clock(), span)),
+        ).fetchone()
+        return Spent(requests=row[0], tokens=row[1], usd=row[2] / _NANO) if row else Spent()
+
+    def _leave(self, admission: Admission) -> bool:
+        """End an admission; whether it had not ended before."""
+        running = self._running.get(admission.key.id, set())
+        if admission not in running:
+            return False
+        running.remove(admission)
+        if not running:
+            del self._running[admission.key.id]
+        return True
+
+    def _book(self, db: sqlite3.Connection) -> None:
+        for id, when, tokens, nanousd in self._owed:
+            book(db, id, when, tokens=tokens, nanousd=nanousd)
+        self._booked = len(self._owed)
+
+    def _settled(self) -> None:
+        """What was booked is safe."""
+        with self._lock:
+            del self._owed[: self._booked]
+
+    def _settle(self, patience: float) -> None:
+        """Book what is owed, as far as the file lets us within some seconds."""
+        with suppress(ServeError), self._books.writing(patience, self._settled) as db, self._lock:
+            self._book(db)
+
     def _change(self, sql: str, value: str | float, id: str) -> None:
-        with self._writing() as db:
+        with self._books.writing() as db:
             if not db.execute(sql, (value, id)).rowcount:
                 raise SettingsError(f"there is no key `{id}`: see `thinkscale keys list`")
-
-    @contextmanager
-    def _reading(self) -> Iterator[sqlite3.Connection]:
-        """The file, for one caller at a time.
-
-        Raises:
-            ServeError: it cannot be used (503).
-        """
-        try:
-            with self._lock:
-                yield self._db
-        except sqlite3.Error as error:
-            raise ServeError(
-                f"the accounts of the keys cannot be read or written ({error}): tell whoever runs this gateway",
-                status=503,
-                type="server_error",
-                code="keys_unavailable",
-                retry_after=_SOON,
-            ) from None
-
-    @contextmanager
-    def _writing(self) -> Iterator[sqlite3.Connection]:
-        """The file while nobody else changes it, after what is owed was booked; all or nothing is kept."""
-        with self._reading() as db:
-            with db:
-                db.execute("BEGIN IMMEDIATE")
-                for id, when, tokens, nanousd in self._owed:
-                    _add(db, id, when, tokens=tokens, nanousd=nanousd)
-                yield db
-            self._owed.clear()
-
-
-def _opened(path: Path | str) -> sqlite3.Connection:
-    try:
-        if str(path) != ":memory:":
-            Path(path).parent.mkdir(parents=True, exist_ok=True)
-        return prepared(sqlite3.connect(path, timeout=_PATIENCE, isolation_level=None, check_same_thread=False))
-    except (OSError, sqlite3.Error) as error:
-        raise StoreError(
-            f"the store `{path}`, where keys are kept, cannot be opened ({error}): name another file with `--store` or "
-            "THINKSCALE_STORE"
-        ) from None
-
-
-def _add(db: sqlite3.Connection, id: str, when: int, *, requests: int = 0, tokens: int = 0, nanousd: int = 0) -> None:
-    """Book something in its minute and its day; minutes are forgotten after a day."""
-    rows = [(id, span, _start(when, span), requests, tokens, nanousd) for span in (MINUTE, DAY)]
-    db.executemany(
-        "INSERT INTO spending VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET requests = requests + "
-        "excluded.requests, tokens = tokens + excluded.tokens, nanousd = nanousd + excluded.nanousd",
-        rows,
-    )
-    db.execute("DELETE FROM spending WHERE key = ? AND span = ? AND start < ?", (id, MINUTE, when - DAY))
-
-
-def _start(when: float, span: int) -> int:
-    return int(when) // span * span
 
 
 def _whole(amount: float) -> int:

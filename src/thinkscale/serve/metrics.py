@@ -18,6 +18,7 @@ from thinkscale.errors import EngineError
 from thinkscale.registry import components, kebab, names
 from thinkscale.serve.records import Api, Order
 from thinkscale.session import Event
+from thinkscale.store import Store
 from thinkscale.types import Finish, Outcome, Stopped, Usage
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
@@ -65,6 +66,18 @@ class Metrics:
         self._failed_draws = count("failed_draws", "Attempts that failed, in runs that ended well or not.", "method")
         self._joins = count("joins", "Requests that joined the run of an earlier one.")
         self._disconnects = count("disconnects", "Clients that left before their reply was complete.", "api")
+        self._recording = Gauge(
+            "thinkscale_recording", "Whether runs that are to be recorded are, 1 or 0.", registry=own
+        )
+        self._recording.set(1)
+        self._unrecorded = Gauge("thinkscale_unrecorded_bytes", "Records that wait to be written.", registry=own)
+        self._lost = Gauge("thinkscale_lost_records", "Records that were let go for lack of room.", registry=own)
+
+    def watch(self, store: Store) -> None:
+        """Tell from now on how recording goes."""
+        self._recording.set_function(lambda: not store.trouble)
+        self._unrecorded.set_function(lambda: store.waiting)
+        self._lost.set_function(lambda: store.lost)
 
     @contextmanager
     def queued(self) -> Iterator[None]:

@@ -153,6 +153,8 @@ class Runs:
         self.tracing = tracing or Tracing()
         self.draining = False
         self._store = store
+        if store:
+            self.metrics.watch(store)
         self._known: OrderedDict[str, Running] = OrderedDict()
         self._size = 0
         """Bytes of those that are known."""
@@ -165,6 +167,11 @@ class Runs:
     def alive(self) -> int:
         """Runs that wait or run."""
         return len(self._alive)
+
+    @property
+    def recording(self) -> bool:
+        """Whether runs that are to be recorded are."""
+        return self._store is None or not self._store.trouble
 
     @property
     def retry_after(self) -> float:

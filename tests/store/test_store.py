@@ -23,7 +23,8 @@ from thinkscale.errors import StoreError
 from thinkscale.methods.best_of_n import BestOfN
 from thinkscale.methods.self_consistency import SelfConsistency
 from thinkscale.stopping.fixed import Fixed
-from thinkscale.store import SCHEMA, Run, Store
+from thinkscale.store import SCHEMA, RunRow, Store, writer
+from thinkscale.store.schema import opened
 from thinkscale.types import (
     Answer,
     AnswerKind,
@@ -48,7 +49,7 @@ PROBLEM = Problem(
     answer_kind=AnswerKind.text,
     metadata={"level": 3},
 )
-RUN = Run(id="abc", started=12.5, method="single", model="toy", seed=2**63, budget="tokens=5", problem=PROBLEM)
+RUN = RunRow(id="abc", started=12.5, method="single", model="toy", seed=2**63, budget="tokens=5", problem=PROBLEM)
 LOGPROBS = Logprobs(
     space=LogprobSpace.processed,
     chosen=(-0.1, -math.inf),
@@ -82,6 +83,25 @@ COMPLETION = Completion(
 @pytest.fixture
 def path(tmp_path):
     return tmp_path / "deep" / "runs.db"
+
+
+def limited(monkeypatch, store, pragma):
+    """Have this pragma hold for every connection through which a store writes from now on; returns what ends that."""
+
+    def restricted(db):
+        db.execute(pragma)
+        return db
+
+    monkeypatch.setattr(writer, "opened", lambda *given: restricted(opened(*given)))
+    restricted(store._writer.db)
+    return lambda: monkeypatch.setattr(writer, "opened", opened)
+
+
+@contextlib.contextmanager
+def other(path):
+    """The file as another program sees it."""
+    with contextlib.closing(sqlite3.connect(path)) as db, db:
+        yield db
 
 
 def reopened(path, *traces):
@@ -140,7 +160,8 @@ def test_a_damaged_completion_is_as_good_as_none(path):
     store = Store(path)
     store.remember("k", COMPLETION)
     store.flush()
-    store._db.execute("UPDATE completions SET body = '{\"text\": 3}'")
+    with other(path) as db:
+        db.execute("UPDATE completions SET body = '{\"text\": 3}'")
     assert store.recall(["k"]) == {}
     store.close()
 
@@ -187,14 +208,16 @@ async def test_a_place_that_cannot_be_written_costs_the_record_and_not_the_run(t
         store.close()
 
 
-async def test_a_disk_that_turns_read_only_costs_the_record_and_not_the_run(path):
+async def test_a_disk_that_turns_read_only_costs_the_record_and_not_the_run(path, monkeypatch):
     store = Store(path)
     await solve(Problem.of("?"), SelfConsistency(n=2), Tabular(), budget=Budget(), store=store)
-    store._db.execute("PRAGMA query_only = 1")
+    limited(monkeypatch, store, "PRAGMA query_only = 1")
     outcome = await solve(Problem.of("?"), SelfConsistency(n=4), Tabular(), budget=Budget(), store=store)
     assert outcome.answer is not None
+    assert outcome.run == ""
     assert "readonly" in outcome.warnings[-1]
-    assert len(store.recall(list(store._completions))) == len(store._completions) > 0
+    waiting = [*store._writer.unsaved]
+    assert store.recall(waiting).keys() == {*waiting} != set()
     store.close()
 
 
@@ -229,10 +252,9 @@ def test_a_read_only_file_is_still_read():
         path.parent.chmod(0o755)
 
 
-async def test_a_full_disk_costs_the_record_and_not_the_run(path):
+async def test_a_full_disk_costs_the_record_and_not_the_run(path, monkeypatch):
     store = Store(path)
-    pages = store._db.execute("PRAGMA page_count").fetchone()[0]
-    store._db.execute(f"PRAGMA max_page_count = {pages}")
+    limited(monkeypatch, store, "PRAGMA max_page_count = 1")
     outcome = await solve(Problem.of("? " * 9000), SelfConsistency(n=9), Tabular(), budget=Budget(), store=store)
     assert outcome.answer is not None
     assert "full" in outcome.warnings[-1]
@@ -243,8 +265,9 @@ def test_a_store_that_cannot_be_read_any_more_says_so_and_recalls_nothing(path):
     store = Store(path)
     store.remember("k", COMPLETION)
     store.flush()
-    store._db.execute("DROP TABLE completions")
-    store._db.execute("DROP TABLE runs")
+    with other(path) as db:
+        for table in ("completions", "prompts", "traces", "pools", "runs"):
+            db.execute(f"DROP TABLE {table}")
     assert store.recall(["k"]) == {}
     assert store.trouble
     with pytest.raises(StoreError, match="cannot be read"):
@@ -320,11 +343,13 @@ def test_after_a_kill_the_same_run_pays_only_for_what_is_missing(path, tmp_path)
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and (not paid.exists() or len(paid.read_text().split()) < 8):
         time.sleep(0.01)
+    time.sleep(0.2)  # what arrived in the last milliseconds may be lost
     os.kill(victim.pid, signal.SIGKILL)
     victim.wait()
     store = Store(path)
     [run] = store.runs()
-    kept = store._db.execute("SELECT count(*) FROM completions").fetchone()[0]
+    with other(path) as db:
+        kept = db.execute("SELECT count(*) FROM completions").fetchone()[0]
     assert (run.status, run.summary) == ("running", {})
     assert 4 <= kept < 12
     store.close()
@@ -366,4 +391,17 @@ async def test_the_stored_summary_is_the_outcome(path):
     assert run.summary["run"] == outcome.run == run.id
     assert json.loads(json.dumps(run.summary)) == run.summary
     assert [t.path for t in store.pool(run.id)] == [t.path for t in outcome.traces]
+    store.close()
+
+
+def test_verdicts_are_kept_between_runs_for_each_version_of_the_comparison(path):
+    store = Store(path)
+    pairs = [("1/2", "0.5"), ("1/2", "half \x00 é")]
+    store.verdicts_keep("number", 3, {pairs[0]: "same", pairs[1]: "unknown"})
+    store.verdicts_keep("number", 3, {pairs[1]: "different"})
+    store.close()
+    store = Store(path)
+    found = {pairs[0]: "same", pairs[1]: "different"}
+    assert store.verdicts_recall("number", 3, [*pairs, ("0.5", "1/2"), *(("x", str(i)) for i in range(600))]) == found
+    assert store.verdicts_recall("number", 4, pairs) == store.verdicts_recall("text", 3, pairs) == {}
     store.close()
