@@ -34,6 +34,57 @@ def short(path):
     return str(path.relative_to(SOURCE))
 
 
+def imported():
+    """What every module imports anywhere, for type checkers and inside functions included."""
+    known = {".".join(p.relative_to(SOURCE.parent).with_suffix("").parts).removesuffix(".__init__"): p for p in MODULES}
+    graph = {}
+    for name, path in known.items():
+        found = set()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                found |= {
+                    f"{node.module}.{alias.name}" for alias in node.names if f"{node.module}.{alias.name}" in known
+                }
+                if any(f"{node.module}.{alias.name}" not in known for alias in node.names):
+                    found.add(node.module)
+            elif isinstance(node, ast.Import):
+                found |= {alias.name for alias in node.names}
+        graph[name] = (found & known.keys()) - {name}
+    return graph
+
+
+def circles(graph):
+    """Groups of modules each of which needs all others of its group (Tarjan 1972), smallest first."""
+    order, low, stack, found = {}, {}, [], []
+
+    def visit(node):
+        order[node] = low[node] = len(order)
+        stack.append(node)
+        for after in sorted(graph[node]):
+            if after not in order:
+                visit(after)
+            if after in stack:
+                low[node] = min(low[node], low[after])
+        if low[node] == order[node]:
+            group = stack[stack.index(node) :]
+            del stack[stack.index(node) :]
+            if len(group) > 1:
+                found.append(sorted(group))
+
+    for node in sorted(graph):
+        if node not in order:
+            visit(node)
+    return sorted(found, key=len)
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    assert circles(imported()) == []
+
+
+def test_a_circle_of_imports_is_found():
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}) == [["a", "b", "c"]]
+
+
 def test_a_module_has_at_most_400_lines_and_a_method_120():
     for path in MODULES:
         most = 120 if path.parent.name == "methods" else 400

@@ -151,7 +151,7 @@ def test_text_may_stand_without_quotes(word):
         ("best-of-n(scorer=length(prefer=loudest))", "`shortest` or `longest`"),
         ("best-of-n(scorer=3)", "takes Scorer, not `3`"),
         ("best-of-n(by=[single])", "takes Method"),
-        ("best-of-n(scorer=none)", "takes Scorer, not `none`"),
+        ("self-consistency(stop=none)", "takes StopRule, not `none`"),
         ("self-consistency(temperature=hot(a=1))", "takes float"),
         ("", "expected a name"),
         ("(", "a name, not `\\(`"),

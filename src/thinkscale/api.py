@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from contextvars import copy_context
 from dataclasses import dataclass, replace
 from functools import wraps
@@ -21,18 +21,17 @@ from thinkscale.answers.algebra import Verdict
 from thinkscale.budget import CLOSING_TOKENS, Budget, Ledger
 from thinkscale.contracts import solve_by
 from thinkscale.engines.opening import engines_for
-from thinkscale.engines.protocol import Capability, Engine
+from thinkscale.engines.protocol import Engine
 from thinkscale.errors import SettingsError
 from thinkscale.identity import RULES, digest, prompt_name, rules_name
-from thinkscale.registry import components, digests_of, parse, parts_of, remembered
+from thinkscale.needs import Capability, Needs, idle_rules, needs_of, refuse_clashes
+from thinkscale.registry import digests_of, parse
 from thinkscale.selection.majority import Majority
 from thinkscale.session import Event, Method, Place, Run, Session
-from thinkscale.session.nested import roles_of
 from thinkscale.settings import Settings, load
 from thinkscale.store import RunRow, Store
 from thinkscale.types import AnswerKind, Finish, Origin, Outcome, Problem, Sampling, Stopped, Trace
 
-_MAIN = frozenset({"main"})
 _UNFINISHED = frozenset({Finish.stop, Finish.length, Finish.budget})
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -174,21 +173,19 @@ async def solve(
     Raises:
         CapabilityError: the engine cannot do what the method needs; nothing was spent.
         SettingsError: the method draws from a role that no engine was given for; nothing was spent.
+        ScorerError: a selection rule sums scores that are below 0; nothing was spent.
     """
     run = run or Run()
     run.problem = problem
-    needs, role_needs = needs_of(method), role_needs_of(method)
-    sampling = sampling or Sampling()
-    if Capability.logprobs in needs.union(*role_needs.values()):
-        sampling = replace(sampling, logprobs=max(sampling.logprobs or 0, top_logprobs_of(method)))
     asked = kind_of(problem.question) if problem.answer_kind is AnswerKind.auto else problem.answer_kind
     # `auto` takes words where mathematics has nothing to say; what the question says narrows that.
     kind = AnswerKind.auto if asked is AnswerKind.math and problem.answer_kind is AnswerKind.auto else asked
     for each in {id(e): e for e in (engine, *run.roles.values())}.values():
         await each.open()
     run.account = ledger = Ledger(budget, closing=True)
-    session = Session(Place(engine=engine, ledger=ledger, run=run, kind=kind, sampling=sampling))
-    require_able(method, session)
+    place = Place(engine=engine, ledger=ledger, run=run, kind=kind)
+    sampling = asking(require_able(method, Session(place)), sampling or Sampling())
+    session = Session(replace(place, sampling=sampling))
     run_id = ""
     if store:
         page = _page(problem, method, engine, budget, run=run, sampling=sampling)
@@ -205,8 +202,8 @@ async def solve(
     _doubt(outcome, run, kind)
     outcome = replace(outcome, run=run_id, traces=_pool(outcome, run), **_bill(outcome, session))  # type: ignore[arg-type]
     if store:
-        for place, trace in enumerate(outcome.traces):
-            store.record(run_id, trace, "main", place)
+        for number, trace in enumerate(outcome.traces):
+            store.record(run_id, trace, "main", number)
         store.end(run_id, "done", summary(outcome, method, engine, run.seed, budget))
         if unrecorded := await store.settled():
             run_id = "" if store.trouble else run_id
@@ -214,63 +211,39 @@ async def solve(
     return outcome
 
 
-def require_able(method: object, session: Session) -> None:
-    """Refuse, before anything is spent, a method that the engines of a session cannot serve.
+def require_able(method: object, session: Session) -> Needs:
+    """Refuse, before anything is spent, what cannot work; warn of what would do nothing.
+
+    Returns:
+        What the method asks, with every choice made that depends on the engines.
 
     Raises:
-        CapabilityError: an engine cannot do what the method needs.
+        ScorerError: a rule sums scores that are below 0.
         SettingsError: nobody plays a role that the method draws from.
+        CapabilityError: an engine cannot do what the method needs.
     """
-    session.require(needs_of(method))
-    require_roles(method, session.place.run)
-    for role, needed in role_needs_of(method).items():
-        session.role(role).require(needed)
-
-
-def require_roles(method: object, run: Run) -> None:
-    """Refuse, before anything is spent, to let the main model stand in for one that the method draws from by name.
-
-    Raises:
-        SettingsError: nobody plays one of the roles.
-    """
-    missing = sorted(roles_of(method) - run.roles.keys() - {"main"})
+    refuse_clashes(method)
+    run = session.place.run
+    missing = sorted(needs_of(method).players - run.roles.keys() - {"main"})
     if missing:
         named = ", ".join(f"`{role}`" for role in missing)
         raise SettingsError(
             f"the method draws from {named}, and no model plays that role: name one, as in `--model …,{missing[0]}=…`"
         )
-
-
-@remembered
-def needs_of(method: object) -> frozenset[Capability]:
-    """The capabilities that a method and everything nested in it need of the main engine."""
-    return frozenset().union(*(needed for role, needed in _wanted(method, _MAIN) if role == "main"))
-
-
-@remembered
-def top_logprobs_of(method: object) -> int:
-    """How many of the likeliest tokens a method and everything nested in it want told at each position."""
-    return max(getattr(part, "top_logprobs", 0) for part in components(method))
-
-
-@remembered
-def role_needs_of(method: object) -> Mapping[str, frozenset[Capability]]:
-    """The capabilities that a method and everything nested in it need of the engines of other roles."""
-    needs: dict[str, frozenset[Capability]] = {}
-    for role, needed in _wanted(method, _MAIN):
-        if role != "main":
-            needs[role] = needs.get(role, frozenset()) | needed
+    needs = needs_of(method).served(lambda role: session.place.engine_of(role).capabilities.can)
+    session.require(needs.can)
+    for role, needed in needs.roles.items():
+        session.role(role).require(needed)
+    for idle in idle_rules(method):
+        session.warn(idle)
     return needs
 
 
-def _wanted(part: object, players: frozenset[str]) -> Iterator[tuple[str, frozenset[Capability]]]:
-    """Who needs to be able to do what, as pairs of a role and capabilities; `players` are those whose turn it is."""
-    players = getattr(part, "roles", players)
-    for player in players:
-        yield player, getattr(part, "needs", frozenset())
-    yield from getattr(part, "role_needs", {}).items()
-    for nested in parts_of(part):
-        yield from _wanted(nested, players)
+def asking(needs: Needs, sampling: Sampling) -> Sampling:
+    """A sampling with the log-probabilities that are needed."""
+    if Capability.logprobs not in needs.everything():
+        return sampling
+    return replace(sampling, logprobs=max(sampling.logprobs or 0, needs.top_logprobs))
 
 
 async def close(problem: Problem, session: Session, outcome: Outcome) -> Outcome:

@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Protocol, runtime_checkable
 
 from thinkscale.errors import BudgetError
 from thinkscale.types import Usage
@@ -117,6 +118,15 @@ class Cost:
         return Cost(
             tokens=min(self.tokens, other.tokens), calls=min(self.calls, other.calls), usd=min(self.usd, other.usd)
         )
+
+
+@runtime_checkable
+class Bounded(Protocol):
+    """Something whose cost is known beforehand, as a method's is."""
+
+    def ceiling(self, cap: int) -> Cost:
+        """The most that it can cost when a call may generate `cap` tokens."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -158,6 +158,11 @@ _GROUPS: dict[str, Callable[[FloatArray], float]] = {
 }
 
 
+def window_of(cap: int) -> int:
+    """Tokens of a group where an attempt has at most `cap`: an eighth of them, and DeepConf's own 2,048 at most."""
+    return max(1, min(2048, cap // 8))
+
+
 def known_confidence(signals: Logprobs | None, top: int, start: int = 0) -> FloatArray:
     """Confidence of every token from one on; none where the engine told fewer likely tokens than were asked for."""
     with suppress(ScorerError):

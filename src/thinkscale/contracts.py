@@ -9,26 +9,19 @@ from __future__ import annotations
 import inspect
 import math
 import sys
-from collections.abc import Awaitable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Callable, Sequence
 
 from thinkscale.component_files import digest_of, line_of, shown, told
 from thinkscale.errors import ContractError, ThinkscaleError, first_failure
 from thinkscale.registry import called, components
 from thinkscale.types import Outcome, Problem, Ranking, Score, Trace
 
-if TYPE_CHECKING:
-    from thinkscale.scorers import Scorer
-    from thinkscale.selection import Selector
-    from thinkscale.session import Method, Session
-    from thinkscale.stopping import StopRule
-
 TAKEN = {"solve": "self, problem, llm", "score": "self, problem, traces, llm"}
 """What components are called with."""
 _OWN = __name__.partition(".")[0] + "."
 
 
-async def solve_by(method: Method, problem: Problem, llm: Session) -> Outcome:
+async def solve_by(method: object, problem: Problem, llm: object) -> Outcome:
     """What a method makes of a problem.
 
     Raises:
@@ -45,7 +38,7 @@ async def solve_by(method: Method, problem: Problem, llm: Session) -> Outcome:
     return outcome
 
 
-async def scores_of(scorer: Scorer, problem: Problem, traces: Sequence[Trace], llm: Session) -> list[Score]:
+async def scores_of(scorer: object, problem: Problem, traces: Sequence[Trace], llm: object) -> list[Score]:
     """What a scorer makes of traces: one score for each, in order.
 
     Raises:
@@ -63,7 +56,7 @@ async def scores_of(scorer: Scorer, problem: Problem, traces: Sequence[Trace], l
     return list(scores)
 
 
-def rank(selector: Selector, traces: Sequence[Trace]) -> Ranking:
+def rank(selector: Callable[[Sequence[Trace]], Ranking], traces: Sequence[Trace]) -> Ranking:
     """How a selection rule ranks a pool.
 
     Raises:
@@ -75,7 +68,7 @@ def rank(selector: Selector, traces: Sequence[Trace]) -> Ranking:
     return ranking
 
 
-def verdict_of(rule: StopRule, traces: Sequence[Trace]) -> bool:
+def verdict_of(rule: Callable[[Sequence[Trace]], bool], traces: Sequence[Trace]) -> bool:
     """Whether a stop rule is satisfied by some traces.
 
     Raises:

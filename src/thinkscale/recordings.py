@@ -17,9 +17,6 @@ from thinkscale.identity import prompt_name
 from thinkscale.store import RunRow, Store
 from thinkscale.types import Finish, Logprobs, Message, Origin, Trace, Usage
 
-WHOLE = frozenset({Finish.eos, Finish.stop, Finish.length})
-"""Ends of a draw that nobody and nothing cut short."""
-
 
 def replay_of(store: Store, *, run: str = "", model: str = "") -> Replay:
     """An engine that serves the draws of earlier runs, each prompt's in the order of runs and of draws.
@@ -63,7 +60,11 @@ def _whole(store: Store, record: RunRow) -> Iterator[Trace]:
     """The whole draws of a run: of its problem those of the pool, because others may be steps, and all further ones."""
     further = (t for t in store.traces(record.id) if t.prompt != record.problem.messages)
     for trace in (*store.pool(record.id), *further):
-        if trace.finish in WHOLE and trace.tokens and all(s.origin is Origin.sampled for s in trace.segments):
+        if (
+            (trace.finish.ended or trace.finish is Finish.length)
+            and trace.tokens
+            and all(s.origin is Origin.sampled for s in trace.segments)
+        ):
             yield trace
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from thinkscale.api import needs_of, role_needs_of, solve
+from thinkscale.api import solve
 from thinkscale.budget import Budget, Cost
 from thinkscale.engines.protocol import Capability, ThinkFormat
 from thinkscale.engines.scripted import Scripted
@@ -12,6 +12,7 @@ from thinkscale.methods.cascade import Cascade
 from thinkscale.methods.on import On
 from thinkscale.methods.self_consistency import SelfConsistency
 from thinkscale.methods.single import Single
+from thinkscale.needs import needs_of
 from thinkscale.registry import parse
 from thinkscale.scorers.mean_logprob import MeanLogprob
 from thinkscale.session import Run
@@ -150,8 +151,9 @@ def test_ceilings_add_up():
 
 def test_what_a_level_on_another_model_needs_is_needed_of_that_model():
     cascade = Cascade(levels=(BestOfN(scorer=MeanLogprob()), On(role="large", method=BestOfN())))
-    assert needs_of(cascade) == {Capability.logprobs}
-    assert role_needs_of(cascade) == {"large": {Capability.logprobs, Capability.token_moments}}
+    needs = needs_of(cascade).served(lambda _: frozenset(Capability))
+    assert needs.can == {Capability.logprobs}
+    assert needs.roles == {"large": {Capability.logprobs, Capability.token_moments}}
 
 
 async def test_a_model_that_cannot_do_what_its_role_asks_is_refused_and_the_main_one_need_not():

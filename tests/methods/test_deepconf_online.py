@@ -7,7 +7,7 @@ import pytest
 
 from thinkscale.api import aask, solve
 from thinkscale.budget import Budget, Cost
-from thinkscale.confidence import GrowingGroups, group_confidence, token_confidence, trace_confidence
+from thinkscale.confidence import GrowingGroups, group_confidence, token_confidence, trace_confidence, window_of
 from thinkscale.engines.protocol import Capability
 from thinkscale.engines.scripted import EVERYTHING, Line, Scripted
 from thinkscale.errors import CapabilityError, SpecError
@@ -95,6 +95,23 @@ async def test_votes_weigh_as_much_as_their_confidence_and_those_below_the_thres
     assert {v.answer: v.weight for v in outcome.votes} == pytest.approx({"4": four, "5": five})
     _, outcome = await run(method(warmup=4, keep=25), script)
     assert outcome.answer == "5"
+
+
+@pytest.mark.parametrize(("cap", "window"), [(4, 1), (16, 2), (512, 64), (16384, 2048), (10**6, 2048)])
+def test_the_window_follows_the_cap_so_that_the_default_can_abort(cap, window):
+    assert window_of(cap) == window
+
+
+async def test_the_default_window_aborts_what_a_window_of_an_eighth_of_the_cap_aborts():
+    def script(cue):
+        words = 30 if cue.number < 2 else 40
+        sure = [0.9] * words if cue.number < 2 else [0.9] * 10 + [0.5] * 30
+        return Line(says="a " * (words - 1) + "4", logprob=tuple(map(math.log, sure)), pace=0.0)
+
+    _, told = await run(method(window=6), script)
+    _, found = await run(method(window=None), script)
+    assert [t.finish for t in found.traces] == [t.finish for t in told.traces]
+    assert Finish.aborted in {t.finish for t in found.traces}
 
 
 async def test_a_trace_shorter_than_the_window_is_never_aborted_but_may_lose_its_vote():

@@ -40,7 +40,16 @@ async def solved(method, script, budget=None, run=None):
 async def test_single_is_one_greedy_call():
     engine = Tabular()
     outcome = await solved(Single(), engine)
-    assert (outcome.answer, outcome.usage.calls, outcome.confidence, outcome.stopped) == ("4", 1, 1.0, Stopped.done)
+    assert (outcome.answer, outcome.usage.calls, outcome.confidence, outcome.stopped) == ("4", 1, None, Stopped.done)
+
+
+async def test_greedy_attempts_are_all_the_same_so_one_is_drawn_and_there_is_no_confidence():
+    engine = Scripted(lambda _: "The answer is 4.")
+    outcome = await solve(PROBLEM, SelfConsistency(n=16, temperature=0.0), engine, budget=Budget())
+    assert (outcome.answer, outcome.usage.calls, outcome.confidence) == ("4", 1, None)
+    assert any("temperature 0" in warning for warning in outcome.warnings)
+    through = SelfConsistency(n=3, temperature=0.0, by=Single(temperature=0.5), stop=Fixed())
+    assert (await solve(PROBLEM, through, engine, budget=Budget())).usage.calls == 3
 
 
 async def test_the_worked_example_has_its_two_different_winners():

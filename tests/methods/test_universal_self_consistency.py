@@ -45,20 +45,20 @@ async def run(engine, n, budget=None, **fields):
     ("reply", "place"),
     [
         ("Response 2 is good, but the most consistent is Response 3.", 2),
-        ("Response 9", 0),
-        ("", 0),
-        ("Response 0", 0),
+        ("Response 9", None),
+        ("", None),
+        ("Response 0", None),
         ("The most consistent is Response **4**.", 3),
         ("the most consistent is response #1", 0),
-        ("Response number three", 0),
+        ("Response number three", None),
     ],
 )
-def test_the_last_response_that_is_named_is_chosen_and_without_one_the_first(reply, place):
+def test_the_last_response_that_is_named_is_chosen_and_without_one_none(reply, place):
     assert chosen(reply, [0, 1, 2, 3]) == place
 
 
 def test_the_shuffle_is_undone():
-    assert [chosen(f"Response {k}", [2, 0, 3, 1]) for k in (1, 2, 3, 4, 5)] == [2, 0, 3, 1, 0]
+    assert [chosen(f"Response {k}", [2, 0, 3, 1]) for k in (1, 2, 3, 4, 5)] == [2, 0, 3, 1, None]
 
 
 def test_responses_stand_under_their_numbers():
@@ -91,9 +91,10 @@ async def test_where_the_chosen_attempt_has_no_answer_the_first_that_has_one_is_
     assert outcome.answer == "3"
 
 
-async def test_a_choice_that_cannot_be_read_is_the_first_attempt():
+async def test_where_the_choice_cannot_be_read_the_vote_decides_and_says_so():
     outcome = await run(chooser("It is 2.", "It is 3.", "It is 3.", choice="all of them"), 3)
-    assert outcome.answer == "2"
+    assert outcome.answer == "3"
+    assert "the choice cannot be read: the vote decided" in outcome.warnings[0]
 
 
 async def test_where_the_budget_ends_before_the_choice_the_vote_decides_and_says_so():

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from thinkscale.api import solve, top_logprobs_of
+from thinkscale.api import solve
 from thinkscale.budget import Budget, Ledger
 from thinkscale.confidence import token_confidence
 from thinkscale.engines.opening import engine_for
@@ -14,6 +14,7 @@ from thinkscale.engines.protocol import Capability, Request, complete
 from thinkscale.engines.scripted import Line, Scripted
 from thinkscale.engines.tabular import Tabular
 from thinkscale.errors import SpecError
+from thinkscale.needs import needs_of
 from thinkscale.registry import parse
 from thinkscale.scorers.entropy import Entropy
 from thinkscale.scorers.group_confidence import GroupConfidence
@@ -166,8 +167,8 @@ def test_settings_that_make_no_sense_are_refused(spec):
 
 async def test_a_run_asks_for_as_many_of_the_likeliest_tokens_as_its_scorers_read():
     method = parse("self-consistency(n=2, by=best-of-n(n=2, scorer=group-confidence(k=7)))", "method")
-    assert top_logprobs_of(method) == 7
-    assert top_logprobs_of(parse("best-of-n(n=2, scorer=self-certainty-top-12)", "method")) == 12
+    assert needs_of(method).top_logprobs == 7
+    assert needs_of(parse("best-of-n(n=2, scorer=self-certainty-top-12)", "method")).top_logprobs == 12
     engine = Scripted()
     await solve(PROBLEM, method, engine, budget=Budget())
     assert {cue.sampling.logprobs for cue in engine.cues} == {7}
@@ -176,9 +177,9 @@ async def test_a_run_asks_for_as_many_of_the_likeliest_tokens_as_its_scorers_rea
 
 
 def test_a_scorer_says_what_it_needs():
-    assert Entropy.needs == {Capability.logprobs, Capability.token_entropy}
-    for scorer in (GroupConfidence, SelfCertaintyTopK):
-        assert scorer.needs == {Capability.logprobs, Capability.top_logprobs}
+    assert Entropy.needs.can == {Capability.logprobs, Capability.token_entropy}
+    for scorer in (GroupConfidence(), SelfCertaintyTopK()):
+        assert scorer.needs.can == {Capability.logprobs, Capability.top_logprobs}
 
 
 @pytest.mark.model

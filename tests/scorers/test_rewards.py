@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from thinkscale.api import role_needs_of, solve
+from thinkscale.api import solve
 from thinkscale.budget import Budget, Cost, Ledger
 from thinkscale.engines.protocol import Capability, ThinkFormat
 from thinkscale.engines.replay import Replay
 from thinkscale.engines.scripted import EVERYTHING, Line, Scripted
 from thinkscale.errors import CapabilityError, EngineError, SpecError
 from thinkscale.methods.best_of_n import BestOfN
+from thinkscale.needs import needs_of
 from thinkscale.registry import parse
 from thinkscale.scorers.length import Length
 from thinkscale.scorers.outcome_reward import OutcomeReward
@@ -149,7 +150,7 @@ async def test_the_budget_leaves_the_first_traces_judged():
 @pytest.mark.parametrize("scorer", ["outcome-reward", "process-reward"])
 async def test_a_role_without_a_reward_model_is_refused_before_anything_is_spent(scorer):
     method = parse(f"self-consistency(n=2, by=best-of-n(n=2, scorer={scorer}))", "method")
-    assert role_needs_of(method) == {"reward": frozenset({Capability.rewards})}
+    assert needs_of(method).roles == {"reward": frozenset({Capability.rewards})}
     for roles in ({}, {"reward": Scripted(can=MUTE)}):
         writer = Scripted(can=MUTE)
         with pytest.raises(CapabilityError, match=r"the role `reward` needs `rewards`, which .* `--model …,reward=…`"):

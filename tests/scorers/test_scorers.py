@@ -102,8 +102,8 @@ async def test_there_is_one_score_per_trace_in_order_under_the_scorers_name(scor
 
 
 def test_a_scorer_says_what_it_needs():
-    assert MeanLogprob.needs == {Capability.logprobs}
-    assert SelfCertainty.needs == {Capability.logprobs, Capability.token_moments}
+    assert MeanLogprob.needs.can == {Capability.logprobs}
+    assert SelfCertainty.needs.can == {Capability.logprobs, Capability.token_moments}
 
 
 async def test_a_part_without_signals_leaves_the_whole_without():

@@ -5,7 +5,7 @@ import asyncio
 from thinkscale.api import solve
 from thinkscale.engines.scripted import Scripted
 from thinkscale.serve.asking import Limits, asked
-from thinkscale.serve.passthrough import Passthrough
+from thinkscale.serve.fitting import Passthrough
 from thinkscale.serve.profiles import Menu
 from thinkscale.serve.records import Api
 from thinkscale.session import Run

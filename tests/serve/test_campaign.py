@@ -20,8 +20,8 @@ from servers.faults import Faults
 from servers.gateway import fronting
 from servers.mock import serving, until
 from thinkscale.serve import runs as runs_module
-from thinkscale.serve.kept import Shelf
 from thinkscale.serve.keys import Keyring
+from thinkscale.serve.responses import Shelf
 from thinkscale.serve.runs import Runs
 from thinkscale.types import Usage
 

@@ -6,8 +6,8 @@ import pytest
 
 from serve.orders import menu, request
 from thinkscale.errors import ServeError
-from thinkscale.serve.kept import Kept, Shelf
 from thinkscale.serve.records import Api
+from thinkscale.serve.responses import Kept, Shelf
 from thinkscale.serve.runs import Running
 
 

@@ -10,8 +10,7 @@ from thinkscale.engines.scripted import Scripted
 from thinkscale.errors import ServeError, SettingsError
 from thinkscale.methods.self_consistency import SelfConsistency
 from thinkscale.methods.single import Single
-from thinkscale.serve.features import READERS
-from thinkscale.serve.passthrough import Passthrough
+from thinkscale.serve.fitting import Passthrough
 from thinkscale.serve.profiles import Menu
 from thinkscale.serve.records import Api
 from thinkscale.settings import Profile
@@ -170,10 +169,6 @@ def test_images_are_refused_where_a_question_about_the_attempts_would_leave_them
     messages = [{"role": "user", "content": [{"type": "text", "text": "What?"}, IMAGE]}]
     assert refused(request(model="small+universal-self-consistency", messages=messages)).param == "messages"
     assert menu().order(request(model="fast", messages=messages)).asked.problem.messages[0].content[1] == IMAGE
-
-
-def test_every_reader_is_registered():
-    assert READERS.keys() <= BUILT_IN["method"].keys() | BUILT_IN["scorer"].keys()
 
 
 def test_log_probabilities_that_the_model_does_not_tell_are_refused():

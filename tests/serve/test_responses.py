@@ -16,8 +16,8 @@ from clocks import at_best
 from serve.shapes import valid
 from servers.gateway import fronting, launched
 from servers.mock import Mock, answer, serving, until
-from thinkscale.serve.kept import Shelf
 from thinkscale.serve.keys import OPEN, Keyring, Limits
+from thinkscale.serve.responses import Shelf
 from thinkscale.serve.runs import Runs
 
 ASKED = "What is 40 + 2?"

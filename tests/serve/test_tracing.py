@@ -18,7 +18,8 @@ from thinkscale.engines.tabular import START, Tabular
 from thinkscale.errors import EngineError, SettingsError
 from thinkscale.methods.self_consistency import SelfConsistency
 from thinkscale.serve.records import Api, Asked, Order
-from thinkscale.serve.tracing import Tracing, tracing
+from thinkscale.serve.tracing import tracing
+from thinkscale.serve.untraced import Tracing
 from thinkscale.session import Run
 from thinkscale.stopping.fixed import Fixed
 from thinkscale.testing import check_engine

@@ -19,10 +19,10 @@ import uvicorn
 from thinkscale.engines.http import Http
 from thinkscale.engines.pool import Pool
 from thinkscale.serve.app import Gateway, application
+from thinkscale.serve.connections import Server
 from thinkscale.serve.keys import Keyring
 from thinkscale.serve.profiles import Menu
 from thinkscale.serve.runs import Runs
-from thinkscale.serve.server import Server
 from thinkscale.settings import Profile
 
 MAIN = "from thinkscale.cli import main; main()"

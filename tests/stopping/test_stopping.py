@@ -8,13 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clocks import busy
-from thinkscale.api import needs_of, solve
+from thinkscale.api import solve
 from thinkscale.budget import Budget
 from thinkscale.built_in import BUILT_IN
 from thinkscale.engines.protocol import Capability
 from thinkscale.engines.scripted import EVERYTHING, Line, Scripted
 from thinkscale.errors import CapabilityError, SpecError
 from thinkscale.methods.self_consistency import SelfConsistency
+from thinkscale.needs import needs_of
 from thinkscale.registry import parse
 from thinkscale.selection.best import Best
 from thinkscale.selection.majority import Majority
@@ -319,7 +320,7 @@ async def test_a_rule_on_probabilities_asks_the_engine_for_them():
     engine = Scripted(lambda _: Line(says="The answer is 4", logprob=math.log(0.6)))
     outcome = await solve(problem, method, engine, budget=Budget(), run=Run(concurrency=1))
     assert (len(engine.cues), outcome.stopped) == (2, Stopped.enough)
-    assert Capability.logprobs in needs_of(method)
+    assert Capability.logprobs in needs_of(method).can
     with pytest.raises(CapabilityError, match="`logprobs`"):
         await solve(problem, method, Scripted(can=EVERYTHING - {Capability.logprobs}), budget=Budget())
 

@@ -90,6 +90,12 @@ def find(
     return Found(answer, reading.read(answer.key, said).kind, claim.evidence, claim.start, claim.end)
 
 
+def in_words(text: str) -> Answer | None:
+    """A whole text as its own answer; `None` for one that abstains or is empty."""
+    text = text.strip()
+    return None if not text or is_abstention(text) else Answer(text, canonical(text, AnswerKind.text))
+
+
 def marked(text: str) -> Answer | None:
     """The mathematical answer that `text` points out by a box or a marker; the last number does not count."""
     body = _readable(text[spoken(text, TAIL)])

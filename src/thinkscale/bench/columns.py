@@ -10,15 +10,13 @@ in double precision, in which sums of rounded weights are exact: what is found i
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from functools import lru_cache, partial
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import lru_cache
 
 import numpy as np
 
 from thinkscale.bench.subsets import ROWS, Chunk, CountArray, Graded, Orders, Reals, chunks, present
-from thinkscale.selection.ballots import Ballots, FloatArray, IntArray, from_highest, rounded
-from thinkscale.selection.confidence_filtered_vote import ConfidenceFilteredVote
-from thinkscale.selection.minimum_bayes_risk import MinimumBayesRisk
+from thinkscale.selection.ballots import Ballots, FloatArray, IntArray, Way, from_highest, rounded
 from thinkscale.selection.voting import Voting
 
 MOST = 255
@@ -90,17 +88,9 @@ def _tallies(
     rule: Voting, pools: Sequence[Graded], orders: Orders, rows: Sequence[IntArray]
 ) -> list[tuple[list[int], _Tally]]:
     """Which problems are looked at together, and how."""
-    way = (
-        partial(_Agreeing, rule)
-        if isinstance(rule, MinimumBayesRisk)
-        else partial(_Kept, rule)
-        if isinstance(rule, ConfidenceFilteredVote)
-        else partial(_Ranked, rule)
-        if rule.ranked
-        else None
-    )
-    if way:
-        return [([i], way(pool, own)) for i, (pool, own) in enumerate(zip(pools, rows, strict=True))]
+    loop = LOOPS.get(rule.way)
+    if loop:
+        return [([i], loop(rule, pool, own)) for i, (pool, own) in enumerate(zip(pools, rows, strict=True))]
     firsts = {i: found for i, pool in enumerate(pools) if rule.unique and (found := _firsts(pool, orders, rows[i]))}
     # Pools of as many classes are next to each other, since what is looked at together is as wide as its widest.
     others = sorted({*range(len(pools))} - {*firsts}, key=lambda i: len(pools[i].credits))
@@ -205,7 +195,7 @@ class _Agreeing(_Loop):
 
     most = ROWS // 2
 
-    def __init__(self, rule: MinimumBayesRisk, pool: Graded, rows: IntArray) -> None:
+    def __init__(self, rule: Voting, pool: Graded, rows: IntArray) -> None:
         super().__init__(pool, rows)
         self.weights = rule.utilities(pool.ballots).T
         self.scaled, self.exact = _scaled(self.weights, float(len(rows)))
@@ -221,7 +211,7 @@ class _Agreeing(_Loop):
 class _Kept(_Loop):
     """Each attempt whose standing is beyond a place adds its own weight to its class."""
 
-    def __init__(self, rule: ConfidenceFilteredVote, pool: Graded, rows: IntArray) -> None:
+    def __init__(self, rule: Voting, pool: Graded, rows: IntArray) -> None:
         super().__init__(pool, rows)
         self.weights = own_weights(rule, pool.ballots)
         self.scaled, self.exact = _scaled(self.weights, float(self.weights.sum()))
@@ -318,6 +308,14 @@ class _Ranked(_Loop):
                 for i in group:
                     lines[self.classes[i]] += equal * drawn[i]
         return sums
+
+
+LOOPS: Mapping[Way, Callable[[Voting, Graded, IntArray], _Tally]] = {
+    Way.agreeing: _Agreeing,
+    Way.kept: _Kept,
+    Way.standing: _Ranked,
+}
+"""How one pool is looked at for rules whose votes have no weight of their own."""
 
 
 def _credited(tally: _Tally, chunk: Chunk) -> FloatArray:

@@ -10,11 +10,13 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from thinkscale.api import needs_of, require_able, solve, top_logprobs_of
+from thinkscale.api import require_able, solve
 from thinkscale.bench.majority import Votes, votes_of
 from thinkscale.bench.tasks import Item
 from thinkscale.budget import Budget, Ledger
-from thinkscale.engines.protocol import Capability, Engine
+from thinkscale.engines.protocol import Engine
+from thinkscale.needs import Capability, needs_of
+from thinkscale.selection.majority import own_rule
 from thinkscale.selection.numeric import Numeric
 from thinkscale.selection.voting import Voting
 from thinkscale.session import Method, Place, Run, Session
@@ -110,10 +112,17 @@ async def require_all(methods: Sequence[Method], plan: Plan) -> None:
         require_able(method, session)
 
 
-def logprobs_for(methods: Sequence[Method]) -> int | None:
-    """The log-probabilities that all methods together need: of how many likeliest tokens, `None` for none at all."""
-    wanted = [top_logprobs_of(method) for method in methods if Capability.logprobs in needs_of(method)]
-    return max(wanted, default=None)
+def logprobs_for(methods: Sequence[Method], plan: Plan | None = None) -> int | None:
+    """The log-probabilities that all methods together need: of how many likeliest tokens, `None` for none at all.
+
+    What a method needs may depend on what an engine offers; without a plan it is everything.
+    """
+
+    def can(role: str) -> frozenset[Capability]:
+        return plan.roles.get(role, plan.engine).capabilities.can if plan else frozenset(Capability)
+
+    asked = [needs_of(method).served(can) for method in methods]
+    return max((needs.top_logprobs for needs in asked if Capability.logprobs in needs.can), default=None)
 
 
 async def _graded(method: Method, item: Item, plan: Plan, logprobs: int | None) -> Result:
@@ -157,7 +166,7 @@ def _split(
     method: Method, outcome: Outcome, attempts: Sequence[Trace], credits: Mapping[str, float], *, right: bool
 ) -> float:
     """The worth of an answer, or of those that the method's selection rule finds equally good, in equal parts."""
-    rule, best = getattr(method, "select", None), outcome.best
+    rule, best = own_rule(method), outcome.best
     if not isinstance(rule, Voting) or isinstance(rule, Numeric) or best is None or best.answer is None:
         return float(right)
     ballots = rule.ballots(attempts)

@@ -19,6 +19,7 @@ from thinkscale.bench.library import Question
 from thinkscale.bench.resample import Graded, curves, random_orders, singular
 from thinkscale.bench.stats import Paired, paired_difference
 from thinkscale.errors import BenchError, ScorerError
+from thinkscale.needs import Capability, own_needs
 from thinkscale.pace import Pace
 from thinkscale.selection import Selector
 from thinkscale.selection.majority import Majority
@@ -183,9 +184,11 @@ def _within(rule: StopRule, cap: int) -> StopRule:
 
 def _blind(rule: StopRule, questions: Sequence[Question]) -> str:
     """On how many questions a rule finds nothing of what it reads, so that it takes all attempts; empty for none."""
-    if "logprobs" in getattr(rule, "needs", ()):
+    needs = own_needs(rule)
+    if Capability.logprobs in needs.can:
         what, reads = "log-probabilities", _has_logprobs
-    elif (kind := getattr(rule, "kind", None)) is not None:
+    elif needs.scores:
+        kind = min(needs.scores)
         what = f"a `{kind}` score" if kind else "a score"
         reads = partial(_has_score, kind)
     else:
@@ -252,7 +255,7 @@ def _unread(rule: Voting, questions: Sequence[Question]) -> bool:
 
 def _offered(questions: Sequence[Question], rule: Selector | StopRule) -> str:
     """The tail of a note about a rule that finds nothing to read: which scores there are, if it reads scores."""
-    if getattr(rule, "kind", None) is None:
+    if not own_needs(rule).scores:
         return ""
     kinds = sorted({score.kind for q in questions for t in q.traces for score in t.scores})
     return f"; its scores are {', '.join(f'`{kind}`' for kind in kinds)}" if kinds else "; it has no scores at all"

@@ -12,7 +12,7 @@ are added up, whether attempt i is in a subset is a row of bits, and what a clas
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -20,18 +20,11 @@ import numpy as np
 from thinkscale.bench.columns import MOST, TOGETHER, Part, by_columns
 from thinkscale.bench.medians import medians
 from thinkscale.bench.subsets import CountArray, Graded, Orders, random_orders, shuffle, subsets
-from thinkscale.selection.ballots import Ballots, FloatArray, IntArray
-from thinkscale.selection.borda import Borda
-from thinkscale.selection.confidence_filtered_vote import ConfidenceFilteredVote
+from thinkscale.selection.ballots import Ballots, FloatArray, IntArray, Way
 from thinkscale.selection.majority import Majority
-from thinkscale.selection.mean import Mean
-from thinkscale.selection.median import Median
-from thinkscale.selection.minimum_bayes_risk import MinimumBayesRisk
-from thinkscale.selection.numeric import Numeric
+from thinkscale.selection.numeric import Centre, Numeric
 from thinkscale.selection.picking import Picking
-from thinkscale.selection.rpc import Rpc
 from thinkscale.selection.voting import Voting
-from thinkscale.selection.weighted_vote import WeightedVote
 
 __all__ = ["Graded", "Orders", "credits", "curves", "estimates", "random_orders", "shuffle", "singular", "subsets"]
 
@@ -78,12 +71,7 @@ def _credits(rule: Voting, pools: Sequence[Graded], orders: Orders, rows: Sequen
     worth = [problem for problem, pool in enumerate(pools) if pool.credits.any()]
     quick = [i for i in worth if _known(rule, pools[i].ballots)]
     some, theirs = [pools[i] for i in quick], [rows[i] for i in quick]
-    if isinstance(rule, Rpc):
-        parts = _fitted(rule, some, orders, theirs)
-    elif isinstance(rule, Picking):
-        parts = _picked(rule, some, orders, theirs)
-    else:
-        parts = by_columns(rule, some, orders, theirs)
+    parts = EVALUATIONS.get(rule.way, by_columns)(rule, some, orders, theirs)
     for problems, sizes, credit in parts:
         yield [quick[i] for i in problems], sizes, credit
     for problem in sorted({*worth} - {*quick}):
@@ -99,10 +87,10 @@ def estimates(rule: Numeric, values: Sequence[FloatArray], orders: Orders, rows:
         orders: which subsets.
         rows: each problem's shuffle.
     """
-    if isinstance(rule, Median) and all(len(own) <= MOST for own in values):
+    if rule.centred is Centre.median and all(len(own) <= MOST for own in values):
         return medians(values, orders, rows)
     at = [size - 1 for size in orders.sizes]
-    if isinstance(rule, Mean):
+    if rule.centred is Centre.mean:
         return _means(values, orders, rows)
     return np.array([_centres(rule, own[subsets(orders, row)], at) for own, row in zip(values, rows, strict=True)])
 
@@ -136,26 +124,18 @@ def _centres(rule: Numeric, drawn: FloatArray, at: list[int]) -> FloatArray:
 
 
 def singular(rule: Voting) -> bool:
-    """Whether a rule counts votes in a way of its own, so that it has to be asked about every subset, which is slow."""
-    if isinstance(rule, Picking):
-        return type(rule).leading is not Picking.leading
-    if isinstance(rule, MinimumBayesRisk):
-        return False
-    return type(rule).weights not in (Voting.weights, Majority.weights) or type(rule).tallies is not Voting.tallies
+    """Whether a rule has to be asked about every subset by itself, which is slow."""
+    return rule.way in (Way.alone, Way.fitted)
 
 
 def _known(rule: Voting, ballots: Ballots) -> bool:
-    """Whether there is a way to evaluate a rule on many subsets at once."""
-    if isinstance(rule, Rpc):
+    """Whether there is a way to evaluate a rule on many subsets of a pool at once."""
+    if rule.way is Way.fitted:
         return True
-    if isinstance(rule, Numeric) or singular(rule) or len(ballots.classes) > MOST:
+    if rule.way is Way.alone or len(ballots.classes) > MOST:
         return False
-    if isinstance(rule, MinimumBayesRisk | Picking):
-        return True
     values = ballots.scores[ballots.votes & np.isfinite(ballots.scores)]
-    if rule.logarithmic and values.size and float(np.ptp(values)) > RANGE:
-        return False
-    return not rule.ranked or isinstance(rule, Borda | ConfidenceFilteredVote | WeightedVote)
+    return not (rule.logarithmic and values.size and float(np.ptp(values)) > RANGE)
 
 
 def _one_by_one(rule: Voting, pool: Graded, orders: Orders, rows: IntArray) -> FloatArray:
@@ -163,7 +143,7 @@ def _one_by_one(rule: Voting, pool: Graded, orders: Orders, rows: IntArray) -> F
     return np.array([rule.shares(pool.ballots.take(order[:, :k])) @ pool.credits for k in orders.sizes])
 
 
-def _fitted(rule: Rpc, pools: Sequence[Graded], orders: Orders, rows: Sequence[IntArray]) -> Iterator[Part]:
+def _fitted(rule: Voting, pools: Sequence[Graded], orders: Orders, rows: Sequence[IntArray]) -> Iterator[Part]:
     """Credit of a rule that fits something to every subset: of several problems at once, each as if it were alone."""
     several = max(1, FITTED // len(orders.orders))
     for start in range(0, len(pools), several):
@@ -172,7 +152,7 @@ def _fitted(rule: Rpc, pools: Sequence[Graded], orders: Orders, rows: Sequence[I
             yield problems, slice(number, number + 1), credit[:, None]
 
 
-def _fits(rule: Rpc, pools: Sequence[Graded], orders: Orders, rows: Sequence[IntArray]) -> Iterator[FloatArray]:
+def _fits(rule: Voting, pools: Sequence[Graded], orders: Orders, rows: Sequence[IntArray]) -> Iterator[FloatArray]:
     """For each size, shape [problems, resamples]."""
     drawn = [pool.ballots.take(subsets(orders, own)) for pool, own in zip(pools, rows, strict=True)]
     classes, scores, texts = (np.stack([getattr(b, name) for b in drawn]) for name in ("classes", "scores", "texts"))
@@ -222,6 +202,10 @@ def _led(rule: Picking, pools: Sequence[Graded], orders: Orders, rows: Sequence[
             if partly:
                 credit[partly] = np.where(top[partly] == 0, votes[:, at[step]], credit[partly])
             yield credit
+
+
+EVALUATIONS: Mapping[Way, Callable[..., Iterator[Part]]] = {Way.fitted: _fitted, Way.picked: _picked}
+"""How rules are evaluated that do not add up weights."""
 
 
 def _by_step(values: Sequence[Values], orders: Orders, rows: Sequence[IntArray]) -> Values:

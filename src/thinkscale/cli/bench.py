@@ -138,7 +138,7 @@ async def _all(
     """Every method over every problem, with a line of progress for each; `told` has what there is on the way."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     await require_all(grid, plan)
-    logprobs = logprobs_for(grid)
+    logprobs = logprobs_for(grid, plan)
     found = []
     with Progress(*columns, TextColumn("{task.fields[right]} right"), console=Console(stderr=True)) as progress:
         lines = [progress.add_task(repr(method), total=len(items), right=0, start=False) for method in grid]

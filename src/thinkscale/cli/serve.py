@@ -23,12 +23,11 @@ from thinkscale.errors import EngineError, SettingsError
 from thinkscale.prompts import use
 from thinkscale.serve.app import Gateway, application
 from thinkscale.serve.asking import Limits
-from thinkscale.serve.connections import room
+from thinkscale.serve.connections import Server, room
 from thinkscale.serve.keys import Keyring
 from thinkscale.serve.logs import configure
 from thinkscale.serve.profiles import Menu
 from thinkscale.serve.runs import Runs
-from thinkscale.serve.server import Server
 from thinkscale.serve.tracing import tracing
 from thinkscale.settings import Settings, load
 from thinkscale.store import Store

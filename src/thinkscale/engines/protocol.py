@@ -5,38 +5,26 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Protocol
 
 from thinkscale.errors import EngineError
+from thinkscale.needs import Capability
 from thinkscale.types import Finish, Logprobs, Message, Path, Sampling, Segment, Usage
 
-
-class Capability(StrEnum):
-    """Something an engine can do beyond plain sampling."""
-
-    prefill = "prefill"
-    """Continue a partial assistant turn exactly."""
-    logprobs = "logprobs"
-    """Log-probabilities of the sampled tokens."""
-    top_logprobs = "top-logprobs"
-    """Log-probabilities of the k likeliest tokens."""
-    token_moments = "token-moments"
-    """`logsumexp(z)` and `mean(z)` per token: exact self-certainty."""
-    token_entropy = "token-entropy"
-    """Entropy of the whole next-token distribution per token."""
-    likelihood = "likelihood"
-    """Teacher-forced log-probabilities of a given text."""
-    logit_bias = "logit-bias"
-    min_tokens = "min-tokens"
-    seed = "seed"
-    grammar = "grammar"
-    json_schema = "json-schema"
-    thinking_budget = "thinking-budget"
-    """A native cap on thinking tokens."""
-    rewards = "rewards"
-    """Judge the steps of a given answer, as reward models do."""
-
+__all__ = [
+    "GENERATES",
+    "UNMADE",
+    "Abort",
+    "Capabilities",
+    "Capability",
+    "Chunk",
+    "Completion",
+    "Engine",
+    "Price",
+    "Request",
+    "ThinkFormat",
+    "complete",
+]
 
 GENERATES = frozenset(Capability) - {Capability.thinking_budget, Capability.rewards}
 """All that a language model can do when nothing stands between it and us."""
@@ -80,6 +68,10 @@ class Price:
     input: float = 0.0
     output: float = 0.0
 
+    def of(self, read: float, written: float = 0.0) -> float:
+        """US dollars for so many tokens; what is free costs nothing, however much it is."""
+        return ((read * self.input if self.input else 0.0) + (written * self.output if self.output else 0.0)) / 1e6
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capabilities:
@@ -92,6 +84,8 @@ class Capabilities:
     can: frozenset[Capability] = frozenset()
     context: int | None = None
     """Tokens of prompt and answer together."""
+    vocab: int = 0
+    """Tokens in the vocabulary; 0 when unknown."""
     concurrency: int = 64
     """Draws that are worth having in flight at once."""
     exact: bool = True

@@ -7,8 +7,8 @@ from typing import ClassVar
 
 from thinkscale.budget import Cost
 from thinkscale.conformal import ConformalGate
-from thinkscale.engines.protocol import Capability
 from thinkscale.errors import SpecError
+from thinkscale.needs import IN_A_TURN, Capability, Needs
 from thinkscale.registry import at_least, spec
 from thinkscale.selection.majority import Majority
 from thinkscale.session import Session
@@ -40,10 +40,13 @@ class Atts:
     """Whether the target's chunk replaces the rejected one. If not, it goes on behind it, as the released code does."""
     temperature: float = 0.8
 
-    role_needs: ClassVar = {
-        "draft": frozenset({Capability.prefill}),
-        "target": frozenset({Capability.prefill, Capability.likelihood}),
-    }
+    needs: ClassVar = Needs(
+        roles={
+            "draft": frozenset({Capability.prefill}),
+            "target": frozenset({Capability.prefill, Capability.likelihood}),
+        },
+        loses=IN_A_TURN,
+    )
 
     def __post_init__(self) -> None:
         at_least(1, chunk=self.chunk, turns=self.turns)

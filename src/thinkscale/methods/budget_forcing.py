@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import ClassVar
 
 from thinkscale.budget import Cost
-from thinkscale.engines.protocol import Capability, ThinkFormat
+from thinkscale.engines.protocol import ThinkFormat
+from thinkscale.needs import IN_A_TURN, Capability, Needs
 from thinkscale.policy import Policy, drive, go
 from thinkscale.registry import at_least, spec
 from thinkscale.selection.majority import Majority
@@ -34,7 +35,9 @@ class BudgetForcing:
     """Most answer tokens; the session's cap when `none`."""
     temperature: float | None = None
 
-    needs: ClassVar = frozenset({Capability.prefill})
+    needs: ClassVar = Needs(
+        can=frozenset({Capability.prefill}), loses=IN_A_TURN, effort={"waits": 0, "max_thinking": 1}
+    )
 
     def __post_init__(self) -> None:
         at_least(0, waits=self.waits, min_thinking=self.min_thinking)

@@ -9,13 +9,14 @@ from typing import ClassVar, cast
 from thinkscale.budget import Cost
 from thinkscale.contracts import solve_by
 from thinkscale.errors import SpecError
+from thinkscale.needs import IN_A_TURN, Needs, Sign
 from thinkscale.prompts import render
-from thinkscale.registry import nearest, parse, spec
+from thinkscale.registry import coerce, parse, spec
 from thinkscale.selection import Selector
 from thinkscale.selection.best import Best
 from thinkscale.session import Method, Session
 from thinkscale.steps import split_steps
-from thinkscale.types import Finish, Outcome, Problem, Score, Stopped, Trace
+from thinkscale.types import Outcome, Problem, Score, Stopped, Trace
 
 
 class Measure(StrEnum):
@@ -63,15 +64,18 @@ class Cascade:
     """The pool holds every level's traces; the one that stands for the answer has the score 1, all others 0."""
 
     def __post_init__(self) -> None:
-        for name, kind in (("measure", Measure), ("carry", Carry)):
-            value = getattr(self, name)
-            if value not in list(kind):
-                raise SpecError(f"`{name}={value}` is not known{nearest(str(value), [*kind])}")
-            object.__setattr__(self, name, kind(value))
+        coerce(self, measure=Measure, carry=Carry)
         if not self.levels:
             raise SpecError("`levels` is empty: name at least one, as in `levels=[self-consistency(n=4), best-of-n]`")
         if isinstance(self.accept, tuple) and len(self.accept) < len(self.levels) - 1:
             raise SpecError(f"`accept` has {len(self.accept)} thresholds for the {len(self.levels) - 1} levels to pass")
+
+    @property
+    def needs(self) -> Needs:
+        """Nothing of its own; going on from another's attempt writes into its turn."""
+        return Needs(
+            gives={"cascade": Sign.not_negative}, loses=IN_A_TURN if self.carry is Carry.prefill else frozenset()
+        )
 
     async def solve(self, problem: Problem, llm: Session) -> Outcome:
         """Level by level, until one is accepted; where the budget has ended, the next one comes back with nothing."""
@@ -98,7 +102,7 @@ class Cascade:
         if self.measure is Measure.margin:
             first, second, *_ = [*(v.weight for v in outcome.votes), 0.0, 0.0]
             measured = (first - second) / (sum(v.weight for v in outcome.votes) or 1.0)
-        return outcome.answer is not None and measured is not None and measured >= least
+        return outcome.answer is not None and (least <= 0 or (measured is not None and measured >= least))
 
     def _passed_on(self, problem: Problem, llm: Session, found: Outcome) -> tuple[Problem, Session]:
         if self.carry is Carry.hint and found.answer is not None:
@@ -112,4 +116,4 @@ def _unfinished(trace: Trace, llm: Session) -> str:
     thought, closed, _ = trace.text.rpartition(llm.think.close.strip())
     if closed:
         return thought
-    return "".join(split_steps(trace.text)[:-1]) if trace.finish in (Finish.eos, Finish.stop) else trace.text
+    return "".join(split_steps(trace.text)[:-1]) if trace.finish.ended else trace.text

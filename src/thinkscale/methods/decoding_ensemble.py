@@ -6,11 +6,12 @@ from dataclasses import field
 from functools import reduce
 from itertools import cycle
 from operator import add
-from typing import cast
+from typing import ClassVar, cast
 
 from thinkscale.budget import Cost
 from thinkscale.contracts import rank
 from thinkscale.errors import SpecError
+from thinkscale.needs import Needs, Sign
 from thinkscale.registry import at_least, parse, spec
 from thinkscale.selection import Selector
 from thinkscale.selection.majority import Majority
@@ -36,6 +37,8 @@ class DecodingEnsemble:
     per_config: int = 1
     """Attempts by each, at least 1; a greedy one says the same every time."""
     select: Selector = Majority()
+
+    needs: ClassVar = Needs(gives={"decoding-ensemble": Sign.not_negative}, effort={"per_config": 1})
 
     def __post_init__(self) -> None:
         at_least(1, per_config=self.per_config)

@@ -6,15 +6,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import ClassVar
 
 import numpy as np
 
 from thinkscale.budget import Cost
-from thinkscale.confidence import GrowingGroups, known_confidence, trace_confidence
+from thinkscale.confidence import GrowingGroups, known_confidence, trace_confidence, window_of
 from thinkscale.contracts import rank
-from thinkscale.engines.protocol import Capability
 from thinkscale.errors import SpecError
+from thinkscale.needs import Capability, Needs, Sign
 from thinkscale.pace import Pace
 from thinkscale.registry import at_least, coerce, spec
 from thinkscale.scorers import sampled_logprobs
@@ -39,8 +38,8 @@ class DeepconfOnline:
     warmup: int = 16
     keep: float = 90.0
     """Percent η of the warm-up that is sure enough; 90 is the safe choice, 10 the paper's aggressive one."""
-    window: int = 2048
-    """Tokens of a group."""
+    window: int | None = None
+    """Tokens of a group; when `none` an eighth of a call's cap, and 2048, the paper's, at most."""
     top: int = 20
     """Likeliest tokens k behind the confidence of one."""
     consensus: float | None = 0.95
@@ -50,8 +49,6 @@ class DeepconfOnline:
     top_p: float = 0.95
     select: Selector = WeightedVote(kind=KIND)
 
-    needs: ClassVar = frozenset({Capability.logprobs, Capability.top_logprobs})
-
     def __post_init__(self) -> None:
         at_least(1, n=self.n, warmup=self.warmup, window=self.window, top=self.top)
         coerce(self, pace=Pace)
@@ -60,22 +57,24 @@ class DeepconfOnline:
                 raise SpecError(f"`{name}={value}` must be above 0 and at most {whole}")
 
     @property
-    def top_logprobs(self) -> int:
-        """Likely tokens to be told at each position."""
-        return self.top
+    def needs(self) -> Needs:
+        """The likeliest tokens at each position."""
+        can = frozenset({Capability.logprobs, Capability.top_logprobs})
+        return Needs(can=can, top_logprobs=self.top, gives={KIND: Sign.not_negative}, effort={"n": 1})
 
     async def solve(self, problem: Problem, llm: Session) -> Outcome:
         """Warm up, set the threshold, draw on under it, vote."""
         draw = partial(llm.sample, problem, temperature=self.temperature, top_p=self.top_p)
         first = await draw(min(self.warmup, self.n))
-        sure = {t.path: self._lowest(t) for t in first}
+        window = self.window or window_of(llm.cap)
+        sure = {t.path: self._lowest(t, window) for t in first}
         known = [c for c in sure.values() if c > -math.inf]
         threshold = float(np.percentile(known, 100 - self.keep)) if known else -math.inf
         if not known and any(t.tokens for t in first):
             llm.warn(f"the {self.top} likeliest tokens were asked for and did not come: no attempt was judged")
 
         def scored(traces: Sequence[Trace]) -> list[Trace]:
-            sure.update((t.path, self._lowest(t)) for t in traces if t.path not in sure)
+            sure.update((t.path, self._lowest(t, window)) for t in traces if t.path not in sure)
             voice = {path: c if c >= threshold else -math.inf for path, c in sure.items()}
             return [t.scored(Score(value=voice[t.path], kind=KIND)) for t in llm.agreed(traces)]
 
@@ -83,7 +82,7 @@ class DeepconfOnline:
             weights = [v.weight for v in rank(self.select, scored([*first, *later])).votes]
             return self.consensus is not None and bool(weights) and weights[0] >= self.consensus * sum(weights)
 
-        left, unsure = max(0, self.n - self.warmup), _Unsure(threshold, self)
+        left, unsure = max(0, self.n - self.warmup), _Unsure(threshold, window, self.top)
         later = await draw(left, until=unsure, enough=agreed, pace=self.pace) if left and not agreed(()) else Draws()
         ranking = rank(self.select, pool := scored([*first, *later]))
         early, needed = later.enough or (left > 0 and not later), sum(t.tokens for t in first) + (later.needed or 0)
@@ -93,8 +92,8 @@ class DeepconfOnline:
         """No attempt is aborted."""
         return Cost(tokens=cap, calls=1) * self.n
 
-    def _lowest(self, trace: Trace) -> float:
-        return trace_confidence(known_confidence(sampled_logprobs(trace), self.top), self.window, "lowest")
+    def _lowest(self, trace: Trace, window: int) -> float:
+        return trace_confidence(known_confidence(sampled_logprobs(trace), self.top), window, "lowest")
 
 
 @dataclass(slots=True)
@@ -102,7 +101,8 @@ class _Unsure:
     """Whether some full window of a growing trace is less confident than the threshold."""
 
     threshold: float
-    method: DeepconfOnline
+    window: int
+    top: int
     groups: dict[Path, GrowingGroups] = field(default_factory=dict)
 
     def __call__(self, trace: Trace) -> bool:
@@ -110,5 +110,5 @@ class _Unsure:
         if signals is None:
             return False
         if seen is None or seen.tokens > len(signals.chosen):  # the draw is new, or broke off and was begun anew
-            seen = self.groups[trace.path] = GrowingGroups(self.method.window)
-        return seen.grow(known_confidence(signals, self.method.top, seen.tokens)) < self.threshold
+            seen = self.groups[trace.path] = GrowingGroups(self.window)
+        return seen.grow(known_confidence(signals, self.top, seen.tokens)) < self.threshold

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from thinkscale.budget import Cost
 from thinkscale.clusters import Similarity, cluster
 from thinkscale.contracts import rank
-from thinkscale.engines.protocol import Capability
+from thinkscale.needs import IN_A_QUESTION, IN_A_TURN, Capability, Needs, Sign
 from thinkscale.registry import at_least, spec
 from thinkscale.selection import Selector
 from thinkscale.selection.weighted_vote import WeightedVote
 from thinkscale.session import Session
 from thinkscale.types import Finish, Outcome, Problem, Score, Trace
-
-LOST = frozenset({Finish.aborted, Finish.error})
 
 
 class Judge(Protocol):
@@ -59,20 +57,22 @@ class Deepprune:
     """Asks for no answers but compares beginnings in its own way; it can be given in Python only."""
     select: Selector = WeightedVote(kind="cluster")
 
+    needs: ClassVar = Needs(
+        can=frozenset({Capability.prefill}),
+        gives={"cluster": Sign.not_negative},
+        loses=IN_A_TURN | IN_A_QUESTION,
+        effort={"n": 1},
+    )
+
     def __post_init__(self) -> None:
         least = {"probe_tokens": self.probe_tokens, "answer_tokens": self.answer_tokens, "compared": self.compared}
         at_least(1, n=self.n, per_cluster=self.per_cluster, max_clusters=self.max_clusters, **least)
-
-    @property
-    def needs(self) -> frozenset[Capability]:
-        """Going on with what was begun."""
-        return frozenset({Capability.prefill})
 
     async def solve(self, problem: Problem, llm: Session) -> Outcome:
         """Begin, look where it leads, prune, finish, vote."""
         first = min(self.probe_tokens, llm.cap)
         begun = await llm.sample(problem, self.n, max_tokens=first, temperature=self.temperature)
-        pool, alive = {t.path: _pruned(t) for t in begun}, [t for t in begun if t.finish not in LOST]
+        pool, alive = {t.path: _pruned(t) for t in begun}, [t for t in begun if not t.finish.lost]
         probes = alive if self.judge else await self._probed(alive, llm)
         similarity = await self.judge.similarity(problem, alive, llm) if self.judge else _agreement(probes)
         weights: dict[int, float] = {}
@@ -111,6 +111,6 @@ def _agreement(probes: Sequence[Trace]) -> Similarity:
 
 
 def _pruned(trace: Trace) -> Trace:
-    if trace.finish in LOST:
+    if trace.finish.lost:
         return trace
     return replace(trace, finish=Finish.aborted, answer=None, error="pruned: another attempt of its cluster goes on")

@@ -10,6 +10,7 @@ from itertools import cycle
 from thinkscale.budget import Cost
 from thinkscale.contracts import rank
 from thinkscale.errors import SpecError
+from thinkscale.needs import Needs, Sign
 from thinkscale.registry import at_least, spec
 from thinkscale.selection import Selector
 from thinkscale.selection.majority import Majority
@@ -27,8 +28,8 @@ class _Member:
     temperature: float | None
 
     @property
-    def roles(self) -> frozenset[str]:
-        return frozenset({self.role})
+    def needs(self) -> Needs:
+        return Needs(players=frozenset({self.role}))
 
     async def solve(self, problem: Problem, llm: Session) -> Outcome:
         traces = await llm.role(self.role).sample(problem, 1, by=self.by, temperature=self.temperature)
@@ -73,9 +74,9 @@ class Ensemble:
         return {m: w / math.fsum(weights) for m, w in zip(self.models, weights, strict=True) if w}
 
     @property
-    def roles(self) -> frozenset[str]:
-        """The roles that somebody has to play."""
-        return frozenset(self.shares)
+    def needs(self) -> Needs:
+        """Models to ask."""
+        return Needs(players=frozenset(self.shares), gives={"ensemble": Sign.not_negative}, effort={"n": 1})
 
     async def solve(self, problem: Problem, llm: Session) -> Outcome:
         """Draw from the models in turn, weigh, vote."""

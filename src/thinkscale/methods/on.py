@@ -7,9 +7,10 @@ from typing import cast
 
 from thinkscale.budget import Cost
 from thinkscale.contracts import solve_by
+from thinkscale.needs import Needs
 from thinkscale.registry import parse, spec
 from thinkscale.selection import Selector
-from thinkscale.selection.majority import Majority
+from thinkscale.selection.majority import rule_of
 from thinkscale.session import Method, Session
 from thinkscale.types import Outcome, Problem
 
@@ -27,14 +28,14 @@ class On:
     method: Method = field(default_factory=_single)
 
     @property
-    def roles(self) -> frozenset[str]:
-        """The role that somebody has to play."""
-        return frozenset({self.role})
+    def needs(self) -> Needs:
+        """Somebody who plays the role."""
+        return Needs(players=frozenset({self.role}))
 
     @property
     def select(self) -> Selector:
         """The method's own rule."""
-        return getattr(self.method, "select", Majority())
+        return rule_of(self.method)
 
     async def solve(self, problem: Problem, llm: Session) -> Outcome:
         """The method's own outcome."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from thinkscale.budget import Cost
 from thinkscale.contracts import rank
+from thinkscale.needs import Needs
 from thinkscale.pace import Pace
 from thinkscale.registry import at_least, coerce, spec
 from thinkscale.selection import Selector
@@ -30,14 +33,19 @@ class SelfConsistency:
     by: Method | None = None
     """Draw each attempt through this method instead of by one call."""
 
+    needs: ClassVar = Needs(effort={"n": 1})
+
     def __post_init__(self) -> None:
         at_least(1, n=self.n)
         coerce(self, pace=Pace)
 
     async def solve(self, problem: Problem, llm: Session) -> Outcome:
-        """Sample until the stop rule is satisfied, then vote."""
+        """Sample until the stop rule is satisfied, then vote; greedy attempts are all the same, so one is drawn."""
+        n = 1 if self.temperature == 0 and self.by is None else self.n
+        if n < self.n:
+            llm.warn("at temperature 0 all attempts are the same: one was drawn, and there is no vote")
         traces = await llm.sample(
-            problem, self.n, by=self.by, enough=self.stop, pace=self.pace, temperature=self.temperature
+            problem, n, by=self.by, enough=self.stop, pace=self.pace, temperature=self.temperature
         )
         return Outcome.of(rank(self.select, traces), traces, enough=traces.enough, needed=traces.needed)
 

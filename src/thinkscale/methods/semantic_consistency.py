@@ -8,20 +8,19 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import ClassVar
 
-from thinkscale.answers import canonical
-from thinkscale.answers.abstentions import is_abstention
-from thinkscale.answers.extract import marked
+from thinkscale.answers.extract import in_words, marked
 from thinkscale.answers.reading import read
 from thinkscale.budget import Cost
 from thinkscale.contracts import rank
-from thinkscale.engines.protocol import Capability, ThinkFormat
+from thinkscale.engines.protocol import ThinkFormat
 from thinkscale.errors import SpecError
+from thinkscale.needs import IN_A_QUESTION, Needs
 from thinkscale.prompts import ask
 from thinkscale.registry import at_least, spec
 from thinkscale.selection import Selector
 from thinkscale.selection.majority import Majority
 from thinkscale.session import Method, Session, attempt_ceiling
-from thinkscale.types import Answer, AnswerKind, Finish, Outcome, Problem, Trace
+from thinkscale.types import AnswerKind, Finish, Outcome, Problem, Trace
 
 Embed = Callable[[Sequence[str]], Sequence[Sequence[float]]]
 """Texts to vectors of one length."""
@@ -52,7 +51,7 @@ class SemanticConsistency:
     by: Method | None = None
     """Draw each attempt through this method instead of by one call."""
 
-    role_needs: ClassVar[Mapping[str, frozenset[Capability]]] = {"judge": frozenset()}
+    needs: ClassVar = Needs(roles={"judge": frozenset()}, loses=IN_A_QUESTION, effort={"n": 1})
 
     def __post_init__(self) -> None:
         at_least(1, n=self.n, max_tokens=self.max_tokens)
@@ -107,7 +106,7 @@ def cosine(a: Sequence[float], b: Sequence[float]) -> float:
 
 def _agrees(reply: Trace, judge: Session) -> bool:
     said = _VERDICT.findall(judge.think.split(reply.text)[1])
-    return bool(said) and said[-1].lower() == "yes" and reply.finish not in (Finish.error, Finish.aborted)
+    return bool(said) and said[-1].lower() == "yes" and not reply.finish.lost
 
 
 def _worded(trace: Trace, kind: AnswerKind, think: ThinkFormat) -> Trace:
@@ -116,5 +115,4 @@ def _worded(trace: Trace, kind: AnswerKind, think: ThinkFormat) -> Trace:
     definite = trace.answer is not None and (marked(said) or read(trace.answer.key).kind is not AnswerKind.text)
     if definite or kind not in (AnswerKind.auto, AnswerKind.text) or trace.finish is not Finish.eos:
         return trace
-    whole = None if not said or is_abstention(said) else Answer(said, canonical(said, AnswerKind.text))
-    return replace(trace, answer=whole)
+    return replace(trace, answer=in_words(said))

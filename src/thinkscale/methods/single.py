@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import ClassVar
 
 from thinkscale.budget import Cost
 from thinkscale.errors import SpecError
+from thinkscale.needs import Needs
 from thinkscale.registry import at_least, spec
 from thinkscale.selection.majority import Majority
 from thinkscale.session import Session
@@ -30,6 +32,8 @@ class Single:
     """System message in place of the problem's own; empty leaves that as it is."""
     prompt: str = _QUESTION
     """What is asked in place of the question, which stands where it says `{question}`; not for parts with images."""
+
+    needs: ClassVar = Needs()
 
     def __post_init__(self) -> None:
         at_least(1, max_tokens=self.max_tokens)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import ClassVar
 
 from thinkscale.answers import called
 from thinkscale.budget import Cost
-from thinkscale.contracts import rank, scores_of
+from thinkscale.contracts import rank
+from thinkscale.needs import Feature, Needs
 from thinkscale.registry import at_least, spec
-from thinkscale.scorers import Scorer, scoring_ceiling
+from thinkscale.scorers import Scorer, judged, scoring_ceiling
 from thinkscale.selection import Selector
 from thinkscale.selection.best import Best
 from thinkscale.selection.majority import Majority
@@ -32,6 +34,9 @@ class ToolCallBestOfN:
     exclude: tuple[str, ...] = ()
     """Names of arguments that make no difference, such as free-text reasons."""
 
+    needs: ClassVar = Needs(effort={"n": 1}, keeps=frozenset({Feature.tools}))
+    """Whoever judges is shown calls of tools as text."""
+
     def __post_init__(self) -> None:
         at_least(1, n=self.n)
 
@@ -45,8 +50,8 @@ class ToolCallBestOfN:
         drawn = await llm.sample(problem, self.n, temperature=self.temperature)
         traces = [self._keyed(trace) for trace in drawn]
         if self.judge:
-            scores = await scores_of(self.judge, problem, [_spelled(t) for t in traces], llm)
-            traces = [trace.scored(score) for trace, score in zip(traces, scores, strict=True)]
+            shown = await judged(self.judge, problem, [_spelled(t) for t in traces], llm)
+            traces = [trace.scored(seen.scores[-1]) for trace, seen in zip(traces, shown, strict=True)]
         return Outcome.of(rank(self.select, traces), traces)
 
     def ceiling(self, cap: int) -> Cost:

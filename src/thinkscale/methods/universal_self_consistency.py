@@ -5,9 +5,11 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Sequence
+from typing import ClassVar
 
 from thinkscale.budget import Cost
 from thinkscale.contracts import rank
+from thinkscale.needs import IN_A_QUESTION, Needs, Sign
 from thinkscale.prompts import ask
 from thinkscale.registry import at_least, spec
 from thinkscale.scorers import shown
@@ -18,7 +20,6 @@ from thinkscale.types import Finish, Outcome, Problem, Score, Trace
 
 _KIND = "universal-self-consistency"
 _CHOICE = re.compile(r"response\W{1,4}(\d{1,9})", re.IGNORECASE)
-_UNHEARD = (Finish.error, Finish.aborted, Finish.budget)
 
 
 @spec
@@ -26,8 +27,8 @@ class UniversalSelfConsistency:
     """Sample n attempts, show them all to the same model, and return the one that it finds the most consistent.
 
     For open answers: where answers can be compared, the plain vote is better. The order in which attempts are shown is
-    drawn anew for every problem. A choice that cannot be read is the first attempt; where the chosen one has no answer,
-    the first that has one is returned; where the budget ends before the choice, the vote decides.
+    drawn anew for every problem. Where the chosen attempt has no answer, the first that has one is returned; where the
+    choice cannot be read, or the budget ends before it, the vote decides.
     """
 
     n: int = 8
@@ -38,6 +39,8 @@ class UniversalSelfConsistency:
     """Tokens that the choice may take; the session's cap when `none`."""
     by: Method | None = None
     """Draw each attempt through this method instead of by one call."""
+
+    needs: ClassVar = Needs(gives={_KIND: Sign.not_negative}, loses=IN_A_QUESTION, effort={"n": 1})
 
     def __post_init__(self) -> None:
         at_least(1, n=self.n, max_tokens=self.max_tokens)
@@ -58,11 +61,13 @@ class UniversalSelfConsistency:
             responses = listed([texts[i] for i in order])
             asked = ask("universal_self_consistency", question=problem.question, responses=responses, n=len(order))
             [replies] = await llm.each([asked], final=False, temperature=0.0, max_tokens=self.max_tokens)
-            if replies and replies[0].finish not in _UNHEARD:
-                best = chosen(replies[0].text, order)
-                pool = [t.scored(Score(value=float(i == best), kind=_KIND)) for i, t in enumerate(traces)]
+            made = replies and not replies[0].finish.lost and replies[0].finish is not Finish.budget
+            best = chosen(replies[0].text, order) if made else None
+            if best is None:
+                why = "the choice cannot be read" if made else "the choice was not made or not finished"
+                llm.warn(f"no response was chosen, because {why}: the vote decided")
             else:
-                llm.warn("no response was chosen, because the choice was not made or not finished: the vote decided")
+                pool = [t.scored(Score(value=float(i == best), kind=_KIND)) for i, t in enumerate(traces)]
         return Outcome.of(rank(self.select, pool), pool)
 
     def ceiling(self, cap: int) -> Cost:
@@ -75,12 +80,12 @@ def listed(texts: Sequence[str]) -> str:
     return "\n\n".join(f"Response {i}:\n{text}" for i, text in enumerate(texts, start=1))
 
 
-def chosen(reply: str, order: Sequence[int]) -> int:
-    """Which attempt a reply chooses, when attempt `order[i]` was shown as response i + 1; the first without a choice.
+def chosen(reply: str, order: Sequence[int]) -> int | None:
+    """Which attempt a reply chooses, when attempt `order[i]` was shown as response i + 1; `None` without a choice.
 
     >>> chosen("Not Response 2; the most consistent is Response 3.", order=[0, 1, 2, 3])
     2
     """
     numbers = _CHOICE.findall(reply)
     place = int(numbers[-1]) if numbers else 0
-    return order[place - 1] if 1 <= place <= len(order) else min(order)
+    return order[place - 1] if 1 <= place <= len(order) else None

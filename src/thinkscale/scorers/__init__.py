@@ -13,19 +13,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Protocol
 
-from thinkscale.budget import Cost
+from thinkscale.budget import Bounded, Cost
 from thinkscale.contracts import scores_of
 from thinkscale.engines.protocol import ThinkFormat
 from thinkscale.lexicons import count
 from thinkscale.session import Session
-from thinkscale.types import Finish, Logprobs, Origin, Problem, Score, Segment, Trace
+from thinkscale.types import Logprobs, Origin, Problem, Score, Segment, Trace
 
 UNJUDGED = -math.inf
 """The score of what cannot be judged."""
 
 
 class Scorer(Protocol):
-    """Judges a batch of traces of one problem."""
+    """Judges a batch of traces of one problem; what it asks of the world, and gives, it says in `needs`."""
 
     async def score(self, problem: Problem, traces: Sequence[Trace], llm: Session) -> list[Score]:
         """One score per trace, in order."""
@@ -35,12 +35,9 @@ class Scorer(Protocol):
 def scoring_ceiling(scorer: Scorer, cap: int) -> Cost:
     """The most that judging one trace can cost when a call may generate `cap` tokens.
 
-    A scorer that calls models says so by a method `ceiling(cap)`, and what they need by `role_needs`, a class variable
-    from the name of a role to its capabilities.
+    A scorer that calls models says so by a method `ceiling(cap)`; one without it costs nothing.
     """
-    ceiling = getattr(scorer, "ceiling", None)
-    cost: Cost = ceiling(cap) if ceiling else Cost()
-    return cost
+    return scorer.ceiling(cap) if isinstance(scorer, Bounded) else Cost()
 
 
 async def judged(scorer: Scorer, problem: Problem, traces: Sequence[Trace], llm: Session) -> list[Trace]:
@@ -63,7 +60,7 @@ def shown(trace: Trace, think: ThinkFormat | None) -> Trace:
 def up_to_its_last_word(trace: Trace) -> Trace:
     """A trace without what was injected after the model's last word; empty where there is nothing to judge."""
     own = [i for i, s in enumerate(trace.segments) if s.origin is Origin.sampled and s.text.strip()]
-    judged = own and trace.finish not in (Finish.error, Finish.aborted)
+    judged = own and not trace.finish.lost
     return replace(trace, segments=trace.segments[: own[-1] + 1] if judged else ())
 
 

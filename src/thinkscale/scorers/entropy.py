@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-from thinkscale.engines.protocol import Capability
+from thinkscale.needs import Capability, Needs, Sign
 from thinkscale.registry import spec
 from thinkscale.scorers import UNJUDGED, per_token, sampled_logprobs
 from thinkscale.session import Session
@@ -20,7 +20,9 @@ class Entropy:
     is another quantity and never stands in for it.
     """
 
-    needs: ClassVar = frozenset({Capability.logprobs, Capability.token_entropy})
+    needs: ClassVar = Needs(
+        can=frozenset({Capability.logprobs, Capability.token_entropy}), gives={"entropy": Sign.not_positive}
+    )
 
     async def score(self, problem: Problem, traces: Sequence[Trace], llm: Session) -> list[Score]:
         """One score per trace, at most 0."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 from thinkscale.lexicons import phrases
+from thinkscale.needs import Needs, Sign
 from thinkscale.registry import spec
 from thinkscale.scorers import UNJUDGED, in_turns, said_phrases
 from thinkscale.session import Session
@@ -22,6 +24,8 @@ class FewestHedges:
     """List of phrases that hedge."""
     verification: str = "verification-1"
     """List of phrases that verify."""
+
+    needs: ClassVar = Needs(gives={"fewest-hedges": Sign.not_positive})
 
     def __post_init__(self) -> None:
         for name in (self.hedging, self.verification):

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
 
 from thinkscale.confidence import check_reduction, token_confidence, trace_confidence
-from thinkscale.engines.protocol import Capability
 from thinkscale.errors import ScorerError
+from thinkscale.needs import Capability, Needs, Sign
 from thinkscale.registry import at_least, spec
 from thinkscale.scorers import UNJUDGED, in_turns, sampled_logprobs
 from thinkscale.session import Session
@@ -29,16 +28,15 @@ class GroupConfidence:
     k: int = 20
     """Likeliest tokens per position, at least 1."""
 
-    needs: ClassVar = frozenset({Capability.logprobs, Capability.top_logprobs})
-
     def __post_init__(self) -> None:
         at_least(1, window=self.window, k=self.k)
         check_reduction(self.reduce)
 
     @property
-    def top_logprobs(self) -> int:
-        """Likeliest tokens that have to be told at each position."""
-        return self.k
+    def needs(self) -> Needs:
+        """The k likeliest tokens at each position."""
+        can = frozenset({Capability.logprobs, Capability.top_logprobs})
+        return Needs(can=can, top_logprobs=self.k, gives={"group-confidence": Sign.not_negative})
 
     async def score(self, problem: Problem, traces: Sequence[Trace], llm: Session) -> list[Score]:
         """One score per trace, in nats, at least 0."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from thinkscale.errors import SpecError
+from thinkscale.needs import Needs, Sign
 from thinkscale.registry import spec
 from thinkscale.session import Session
 from thinkscale.types import Problem, Score, Trace
@@ -23,6 +24,12 @@ class Length:
     def __post_init__(self) -> None:
         if self.prefer not in ("shortest", "longest"):
             raise SpecError(f"`prefer={self.prefer}` must be `shortest` or `longest`")
+
+    @property
+    def needs(self) -> Needs:
+        """Nothing."""
+        sign = Sign.not_positive if self.prefer == "shortest" else Sign.not_negative
+        return Needs(gives={"length": sign})
 
     async def score(self, problem: Problem, traces: Sequence[Trace], llm: Session) -> list[Score]:
         """One score per trace, in tokens."""

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from thinkscale.errors import SpecError
 from thinkscale.lexicons import phrases
+from thinkscale.needs import Needs, Sign
 from thinkscale.registry import spec
 from thinkscale.scorers import UNJUDGED, in_turns, said_phrases
 from thinkscale.session import Session
@@ -38,6 +39,12 @@ class Markers:
             raise SpecError(f"`words` holds more than {MOST_CHARACTERS} characters: name fewer or shorter phrases")
         if self.prefer not in ("fewest", "most"):
             raise SpecError(f"`prefer={self.prefer}` must be `fewest` or `most`")
+
+    @property
+    def needs(self) -> Needs:
+        """Nothing."""
+        sign = Sign.not_positive if self.prefer == "fewest" else Sign.not_negative
+        return Needs(gives={"markers": sign})
 
     async def score(self, problem: Problem, traces: Sequence[Trace], llm: Session) -> list[Score]:
         """One score per trace, in phrases per 1,000 tokens."""

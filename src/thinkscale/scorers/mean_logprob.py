@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import ClassVar
 
-from thinkscale.engines.protocol import Capability
+from thinkscale.needs import Capability, Needs, Sign
 from thinkscale.registry import spec
 from thinkscale.scorers import sampled_logprobs
 from thinkscale.session import Session
@@ -17,7 +17,7 @@ from thinkscale.types import Problem, Score, Trace
 class MeanLogprob:
     """Mean of log p over the tokens that the model sampled, in nats, at temperature 1."""
 
-    needs: ClassVar = frozenset({Capability.logprobs})
+    needs: ClassVar = Needs(can=frozenset({Capability.logprobs}), gives={"mean-logprob": Sign.not_positive})
 
     async def score(self, problem: Problem, traces: Sequence[Trace], llm: Session) -> list[Score]:
         """One score per trace, at most 0."""

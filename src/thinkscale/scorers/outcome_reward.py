@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import ClassVar
 
 from thinkscale.budget import Cost
-from thinkscale.engines.protocol import Capability
+from thinkscale.needs import Capability, Feature, Needs, Sign
 from thinkscale.registry import spec
 from thinkscale.scorers import UNJUDGED, shown
 from thinkscale.session import Session
@@ -20,7 +20,11 @@ class OutcomeReward:
     The scale is the model's own: a logit of any size, or a probability.
     """
 
-    role_needs: ClassVar[Mapping[str, frozenset[Capability]]] = {"reward": frozenset({Capability.rewards})}
+    needs: ClassVar = Needs(
+        roles={"reward": frozenset({Capability.rewards})},
+        gives={"outcome-reward": Sign.unknown},
+        loses=frozenset({Feature.tools}),
+    )
 
     async def score(self, problem: Problem, traces: Sequence[Trace], llm: Session) -> list[Score]:
         """One score per trace, minus infinity where there is nothing to judge or the budget is spent."""

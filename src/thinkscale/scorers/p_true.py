@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from thinkscale.budget import Cost
-from thinkscale.engines.protocol import Capability
+from thinkscale.needs import IN_A_QUESTION, Capability, Needs, Sign
 from thinkscale.prompts import render
 from thinkscale.registry import at_least, spec
 from thinkscale.scorers import UNJUDGED, shares
@@ -29,14 +29,18 @@ class PTrue:
     examples: str = ""
     """Solved examples that stand before the question, worded as `prompts/p_true.txt` is."""
 
-    needs: ClassVar = frozenset({Capability.likelihood})
+    needs: ClassVar = Needs(
+        can=frozenset({Capability.likelihood}),
+        gives={"p-true": Sign.not_negative},
+        loses=IN_A_QUESTION,
+    )
 
     def __post_init__(self) -> None:
         at_least(0, ideas=self.ideas)
 
     async def score(self, problem: Problem, traces: Sequence[Trace], llm: Session) -> list[Score]:
         """One score per trace, in [0, 1]; minus infinity without an answer or where the budget does not reach."""
-        llm.require(self.needs)
+        llm.require(self.needs.can)
         in_order = sorted(traces, key=lambda t: t.path)
         said = [t.answer.text for t in in_order if t.answer is not None]
         asked = {answer: self._question(problem, answer, said[: self.ideas]) for answer in said}

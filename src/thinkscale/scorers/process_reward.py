@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import ClassVar
 
 from thinkscale.budget import Cost
-from thinkscale.engines.protocol import Capability
 from thinkscale.errors import SpecError
+from thinkscale.needs import Capability, Feature, Needs, Sign
 from thinkscale.registry import nearest, spec
 from thinkscale.scorers import UNJUDGED, shown
 from thinkscale.session import Session
@@ -29,7 +29,11 @@ class ProcessReward:
     mark: str = BLANK_LINE
     """What ends a step."""
 
-    role_needs: ClassVar[Mapping[str, frozenset[Capability]]] = {"reward": frozenset({Capability.rewards})}
+    needs: ClassVar = Needs(
+        roles={"reward": frozenset({Capability.rewards})},
+        gives={"process-reward": Sign.unknown},
+        loses=frozenset({Feature.tools}),
+    )
 
     def __post_init__(self) -> None:
         if self.reduce not in REDUCTIONS:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from thinkscale.budget import Cost
-from thinkscale.engines.protocol import Capability
+from thinkscale.needs import IN_A_QUESTION, Capability, Needs, Sign
 from thinkscale.prompts import render
 from thinkscale.registry import spec
 from thinkscale.scorers import UNJUDGED, shares, up_to_its_last_word
@@ -25,11 +25,15 @@ class SelfCalibration:
     one of its scripts counts every word that contains `No`.
     """
 
-    needs: ClassVar = frozenset({Capability.likelihood, Capability.prefill})
+    needs: ClassVar = Needs(
+        can=frozenset({Capability.likelihood, Capability.prefill}),
+        gives={"self-calibration": Sign.not_negative},
+        loses=IN_A_QUESTION,
+    )
 
     async def score(self, problem: Problem, traces: Sequence[Trace], llm: Session) -> list[Score]:
         """One score per trace, in [0, 1]; minus infinity where there is nothing to judge or the budget is spent."""
-        llm.require(self.needs)
+        llm.require(self.needs.can)
         own = [up_to_its_last_word(t) for t in traces]
         question = render("self_calibration").rstrip()
         found = iter(await shares([t.inject(question) for t in own if t.segments], YES, NO, llm))

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import ClassVar
 
-from thinkscale.engines.protocol import Capability
+from thinkscale.needs import Capability, Needs, Sign
 from thinkscale.registry import spec
 from thinkscale.scorers import sampled_logprobs
 from thinkscale.session import Session
@@ -22,7 +22,9 @@ class SelfCertainty:
     of the highest score loses to a plain vote; votes weighed by its rank, as `borda` has them, gain on it.
     """
 
-    needs: ClassVar = frozenset({Capability.logprobs, Capability.token_moments})
+    needs: ClassVar = Needs(
+        can=frozenset({Capability.logprobs, Capability.token_moments}), gives={"self-certainty": Sign.not_negative}
+    )
 
     async def score(self, problem: Problem, traces: Sequence[Trace], llm: Session) -> list[Score]:
         """One score per trace, at least 0."""

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
 
 from thinkscale.confidence import likeliest, self_certainty_bound
-from thinkscale.engines.protocol import Capability
 from thinkscale.errors import ScorerError
+from thinkscale.needs import Capability, Needs, Sign
 from thinkscale.registry import at_least, spec
 from thinkscale.scorers import UNJUDGED, in_turns, sampled_logprobs
 from thinkscale.session import Session
@@ -27,16 +26,15 @@ class SelfCertaintyTopK:
     vocab: int = 0
     """Tokens in the vocabulary, for engines that do not tell; 0 asks the engine."""
 
-    needs: ClassVar = frozenset({Capability.logprobs, Capability.top_logprobs})
-
     def __post_init__(self) -> None:
         at_least(1, k=self.k)
         at_least(0, vocab=self.vocab)
 
     @property
-    def top_logprobs(self) -> int:
-        """Likeliest tokens that have to be told at each position."""
-        return self.k
+    def needs(self) -> Needs:
+        """The k likeliest tokens at each position."""
+        can = frozenset({Capability.logprobs, Capability.top_logprobs})
+        return Needs(can=can, top_logprobs=self.k, gives={"self-certainty-top-k": Sign.not_negative})
 
     async def score(self, problem: Problem, traces: Sequence[Trace], llm: Session) -> list[Score]:
         """One score per trace, at least 0."""
@@ -46,7 +44,7 @@ class SelfCertaintyTopK:
         signals = sampled_logprobs(trace)
         if signals is None or not signals.chosen:
             return UNJUDGED
-        vocab = signals.vocab or self.vocab
+        vocab = signals.vocab or self.vocab or llm.capabilities.vocab
         try:
             if not vocab:
                 raise ScorerError("the engine does not tell the size of its vocabulary: give it as `vocab=`")

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import ClassVar
 
-from thinkscale.engines.protocol import Capability
+from thinkscale.needs import Capability, Needs, Sign
 from thinkscale.registry import spec
 from thinkscale.scorers import UNJUDGED, sampled_logprobs
 from thinkscale.session import Session
@@ -20,7 +20,7 @@ class SumLogprob:
     The theory of RPC (Zhou et al. 2025) weighs by it, while their code weighs by what `mean-logprob` gives.
     """
 
-    needs: ClassVar = frozenset({Capability.logprobs})
+    needs: ClassVar = Needs(can=frozenset({Capability.logprobs}), gives={"sum-logprob": Sign.not_positive})
 
     async def score(self, problem: Problem, traces: Sequence[Trace], llm: Session) -> list[Score]:
         """One score per trace, at most 0."""

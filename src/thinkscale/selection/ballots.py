@@ -60,6 +60,25 @@ class Ties(StrEnum):
     """The smallest key."""
 
 
+class Way(StrEnum):
+    """How a rule is evaluated on many subsets of a pool at once; each needs what a rule of that way has."""
+
+    own = "own"
+    """Each vote has a weight of its own, by `weigh`, whoever else is in the subset."""
+    standing = "standing"
+    """What a vote weighs follows from its standing alone, by `weigh`."""
+    kept = "kept"
+    """A vote has a weight of its own where its standing is beyond `place` of the number of voters, and else none."""
+    agreeing = "agreeing"
+    """A vote adds to every class that was given what `utilities` says."""
+    picked = "picked"
+    """Attempts with the highest reading, by `judged`, share the win."""
+    fitted = "fitted"
+    """Something is fitted to each subset, and `shares` takes many of them."""
+    alone = "alone"
+    """By `shares` of every subset by itself: slow, and right for any rule."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Ballots:
     """The votes of a pool, or of many pools of one size."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from thinkscale.needs import Needs
 from thinkscale.registry import spec
 from thinkscale.selection.picking import Picking
 from thinkscale.selection.readings import last_score
@@ -18,6 +19,11 @@ class Best(Picking):
 
     kind: str = ""
     """Name of the scorer whose values are compared; the latest one's when empty."""
+
+    @property
+    def needs(self) -> Needs:
+        """The score."""
+        return Needs(scores=frozenset({self.kind}))
 
     def read(self, trace: Trace) -> float:
         """The score."""

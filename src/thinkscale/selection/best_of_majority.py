@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from thinkscale.needs import Needs
 from thinkscale.registry import at_least, spec
 from thinkscale.selection.ballots import Ballots, BoolArray, class_sums
 from thinkscale.selection.picking import Picking
@@ -30,6 +31,11 @@ class BestOfMajority(Picking):
     def __post_init__(self) -> None:
         check_policy(self)
         at_least(1, votes=self.votes)
+
+    @property
+    def needs(self) -> Needs:
+        """The score."""
+        return Needs(scores=frozenset({self.kind}))
 
     def read(self, trace: Trace) -> float:
         """The score."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from thinkscale.errors import SpecError
+from thinkscale.needs import Needs
 from thinkscale.registry import spec
-from thinkscale.selection.ballots import FloatArray, IntArray
+from thinkscale.selection.ballots import FloatArray, IntArray, Way
 from thinkscale.selection.readings import last_score
 from thinkscale.selection.voting import Voting, check_policy
 from thinkscale.types import Trace
@@ -32,9 +33,19 @@ class Borda(Voting):
             raise SpecError(f"`p={self.p}` must be from 0, which is the majority, to 64, which is the highest score")
 
     @property
+    def needs(self) -> Needs:
+        """The scores that are ranked."""
+        return Needs(scores=frozenset({self.kind}))
+
+    @property
     def ranked(self) -> bool:
         """By rank and nothing else."""
         return True
+
+    @property
+    def way(self) -> Way:
+        """By standing."""
+        return Way.standing
 
     def read(self, trace: Trace) -> float:
         """The score."""

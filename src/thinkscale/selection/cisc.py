@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from thinkscale.errors import SpecError
+from thinkscale.needs import Needs
 from thinkscale.registry import spec
 from thinkscale.selection.ballots import FloatArray, IntArray
 from thinkscale.selection.readings import last_score
@@ -29,6 +30,11 @@ class Cisc(Voting):
         check_policy(self)
         if not self.temperature > 0:
             raise SpecError(f"`temperature={self.temperature}` must be above 0")
+
+    @property
+    def needs(self) -> Needs:
+        """The confidence."""
+        return Needs(scores=frozenset({self.kind}))
 
     @property
     def logarithmic(self) -> bool:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from thinkscale.errors import SpecError
+from thinkscale.needs import Needs
 from thinkscale.registry import spec
-from thinkscale.selection.ballots import FloatArray, IntArray
+from thinkscale.selection.ballots import FloatArray, IntArray, Way
 from thinkscale.selection.readings import last_score
 from thinkscale.selection.voting import Voting, check_policy, not_negative
 from thinkscale.types import Trace
@@ -34,9 +35,19 @@ class ConfidenceFilteredVote(Voting):
             raise SpecError(f"`keep={self.keep}` is not a share in percent: give a number above 0 and at most 100")
 
     @property
+    def needs(self) -> Needs:
+        """The confidence, which is summed."""
+        return Needs(scores=frozenset({self.kind}), summed=True)
+
+    @property
     def ranked(self) -> bool:
         """The percentile is one of the pool."""
         return True
+
+    @property
+    def way(self) -> Way:
+        """By score, of those that are kept."""
+        return Way.kept
 
     def read(self, trace: Trace) -> float:
         """The confidence."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from thinkscale.needs import Needs
 from thinkscale.registry import at_least, spec
 from thinkscale.selection.ballots import Ballots, FloatArray, Ties, counted, standings
 from thinkscale.selection.readings import last_score
@@ -30,6 +31,11 @@ class MajorityOfBests(Voting):
     def __post_init__(self) -> None:
         check_policy(self)
         at_least(1, m=self.m)
+
+    @property
+    def needs(self) -> Needs:
+        """The score."""
+        return Needs(scores=frozenset({self.kind}))
 
     @property
     def ranked(self) -> bool:

@@ -10,12 +10,17 @@ import numpy as np
 
 from thinkscale.registry import spec
 from thinkscale.selection.ballots import FloatArray
-from thinkscale.selection.numeric import Estimate, Numeric
+from thinkscale.selection.numeric import Centre, Estimate, Numeric
 
 
 @spec
 class Mean(Numeric):
     """The attempt whose number lies nearest to the mean of all numbers; `estimate` gives the mean itself."""
+
+    @property
+    def centred(self) -> Centre:
+        """The mean."""
+        return Centre.mean
 
     def centre(self, values: FloatArray) -> FloatArray:
         """The mean of the numbers of each pool."""

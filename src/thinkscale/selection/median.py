@@ -9,12 +9,17 @@ import numpy as np
 
 from thinkscale.registry import spec
 from thinkscale.selection.ballots import FloatArray
-from thinkscale.selection.numeric import Estimate, Numeric
+from thinkscale.selection.numeric import Centre, Estimate, Numeric
 
 
 @spec
 class Median(Numeric):
     """The attempt whose number lies nearest to the median of all numbers; `estimate` gives the median itself."""
+
+    @property
+    def centred(self) -> Centre:
+        """The median."""
+        return Centre.median
 
     def centre(self, values: FloatArray) -> FloatArray:
         """The median of the numbers of each pool, the midpoint of the two middle ones for an even count."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from thinkscale.errors import SpecError
 from thinkscale.registry import nearest, spec
-from thinkscale.selection.ballots import Ballots, FloatArray, class_sums, rounded
+from thinkscale.selection.ballots import Ballots, FloatArray, Way, class_sums, rounded
 from thinkscale.selection.likeness import LIKENESSES
 from thinkscale.selection.voting import Voting, check_policy
 from thinkscale.types import Ranking, Trace
@@ -33,6 +33,11 @@ class MinimumBayesRisk(Voting):
         check_policy(self)
         if self.utility not in LIKENESSES:
             raise SpecError(f"`utility={self.utility}` is not known{nearest(self.utility, [*LIKENESSES])}")
+
+    @property
+    def way(self) -> Way:
+        """By what answers are worth to one another."""
+        return Way.agreeing
 
     def tallies(self, ballots: Ballots) -> FloatArray:
         """The sum of utilities of each answer that was given, shape [..., classes]."""

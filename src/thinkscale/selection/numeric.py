@@ -5,14 +5,24 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 
 import numpy as np
 
 from thinkscale.registry import spec
-from thinkscale.selection.ballots import Ballots, FloatArray
+from thinkscale.selection.ballots import Ballots, FloatArray, Way
 from thinkscale.selection.picking import Picking
 from thinkscale.selection.readings import number_of
 from thinkscale.types import Trace
+
+
+class Centre(StrEnum):
+    """Centres of numbers that can be found for many subsets at once."""
+
+    mean = "mean"
+    median = "median"
+    other = "other"
+    """By `centre` alone, which is slow."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +43,16 @@ class Numeric(Picking):
 
     Answers that are not numbers are left aside; where none is a number, the most frequent answer wins.
     """
+
+    @property
+    def way(self) -> Way:
+        """The centre is that of the subset."""
+        return Way.alone
+
+    @property
+    def centred(self) -> Centre:
+        """Which centre it is."""
+        return Centre.other
 
     def centre(self, values: FloatArray) -> FloatArray:
         """The centre of each pool of numbers, shape [...] for [..., n]; those that are not finite do not count."""

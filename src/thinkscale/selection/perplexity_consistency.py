@@ -8,8 +8,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from thinkscale.errors import SpecError
-from thinkscale.registry import nearest, spec
+from thinkscale.needs import Capability, Needs
+from thinkscale.registry import coerce, spec
 from thinkscale.selection.ballots import FloatArray, IntArray
 from thinkscale.selection.readings import chosen_logprobs
 from thinkscale.selection.voting import Voting, check_policy
@@ -37,20 +37,20 @@ class PerplexityConsistency(Voting):
     """`mean-logprob` as in the released code, or `sequence` as in the theory."""
 
     unique: ClassVar[bool] = True
-    needs: ClassVar = frozenset({"logprobs"})
-    """The engine's capability by its name: rules know no engines."""
 
     def __post_init__(self) -> None:
         check_policy(self)
-        if self.probability not in list(Probability):
-            known = nearest(self.probability, [*Probability])
-            raise SpecError(f"`probability={self.probability}` is not known{known}")
-        object.__setattr__(self, "probability", Probability(self.probability))
+        coerce(self, probability=Probability)
 
     @property
     def logarithmic(self) -> bool:
         """Log-probabilities are read."""
         return True
+
+    @property
+    def needs(self) -> Needs:
+        """Log-probabilities of what was sampled."""
+        return Needs(can=frozenset({Capability.logprobs}))
 
     def read(self, trace: Trace) -> float:
         """The log-probability of what was sampled, in nats."""

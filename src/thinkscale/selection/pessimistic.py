@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from thinkscale.needs import Needs
 from thinkscale.registry import at_least, spec
 from thinkscale.selection.ballots import Ballots, FloatArray, Invalid, class_sums, rounded
 from thinkscale.selection.readings import last_score
@@ -32,6 +33,11 @@ class Pessimistic(Voting):
     def __post_init__(self) -> None:
         check_policy(self)
         at_least(0, alpha=self.alpha)
+
+    @property
+    def needs(self) -> Needs:
+        """The score."""
+        return Needs(scores=frozenset({self.kind}))
 
     def read(self, trace: Trace) -> float:
         """The score."""

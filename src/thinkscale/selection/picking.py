@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 
 from thinkscale.registry import spec
-from thinkscale.selection.ballots import Ballots, BoolArray, FloatArray, Invalid, Ties, class_sums, shared_out
+from thinkscale.selection.ballots import Ballots, BoolArray, FloatArray, Invalid, Ties, Way, class_sums, shared_out
 from thinkscale.selection.majority import Majority
 from thinkscale.selection.readings import last_score
 from thinkscale.selection.votes import attempts
@@ -25,6 +25,11 @@ class Picking(Voting):
     An attempt without a reading comes last; where none has one, the most frequent answer wins. Confidence is the share
     of attempts that agree with the winner's answer: readings have no common scale.
     """
+
+    @property
+    def way(self) -> Way:
+        """By the highest reading, unless the rule finds its leaders in a way of its own."""
+        return Way.picked if type(self).leading is Picking.leading else Way.alone
 
     def leading(self, ballots: Ballots) -> BoolArray:
         """Which voters have the highest reading of their pool, shape [..., n]; none where none has a reading."""

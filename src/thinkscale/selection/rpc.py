@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from thinkscale.registry import spec
-from thinkscale.selection.ballots import Ballots, FloatArray, class_sums, counted, first_of_kind, from_highest
+from thinkscale.selection.ballots import Ballots, FloatArray, Way, class_sums, counted, first_of_kind, from_highest
 from thinkscale.selection.perplexity_consistency import PerplexityConsistency
 from thinkscale.selection.weibull import likely_high
 
@@ -19,6 +19,11 @@ class Rpc(PerplexityConsistency):
     or where the fit fails, only the second counts. The fit is expectation maximisation from the start of the released
     code, within its bounds; that code uses a quasi-Newton search, which may end in another optimum.
     """
+
+    @property
+    def way(self) -> Way:
+        """By a fit."""
+        return Way.fitted
 
     def weights(self, ballots: Ballots) -> FloatArray:
         """The probability of every kept vote, shape [..., n]."""

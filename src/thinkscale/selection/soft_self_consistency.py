@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 from enum import StrEnum
-from typing import ClassVar
 
-from thinkscale.errors import SpecError
-from thinkscale.registry import nearest, spec
+from thinkscale.needs import Capability, Needs
+from thinkscale.registry import coerce, spec
 from thinkscale.selection.picking import Picking
 from thinkscale.selection.readings import chosen_logprobs
 from thinkscale.selection.voting import check_policy
@@ -33,14 +32,14 @@ class SoftSelfConsistency(Picking):
     reduce: Reduction = Reduction.mean
     """`mean`, `min` or `prod`."""
 
-    needs: ClassVar = frozenset({"logprobs"})
-    """The engine's capability by its name: rules know no engines."""
-
     def __post_init__(self) -> None:
         check_policy(self)
-        if self.reduce not in list(Reduction):
-            raise SpecError(f"`reduce={self.reduce}` is not known{nearest(self.reduce, [*Reduction])}")
-        object.__setattr__(self, "reduce", Reduction(self.reduce))
+        coerce(self, reduce=Reduction)
+
+    @property
+    def needs(self) -> Needs:
+        """Log-probabilities of what was sampled."""
+        return Needs(can=frozenset({Capability.logprobs}))
 
     def read(self, trace: Trace) -> float:
         """The reduced probabilities of the sampled tokens."""

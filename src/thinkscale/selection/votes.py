@@ -26,5 +26,5 @@ def attempts(traces: Sequence[Trace]) -> list[Trace]:
 
 def unheard(traces: Sequence[Trace]) -> Ranking:
     """The ranking of a pool in which nobody voted: the first attempt that did not fail, without an answer."""
-    spoke = (t for t in traces if t.finish not in (Finish.aborted, Finish.error))
+    spoke = (t for t in traces if not t.finish.lost)
     return Ranking(best=next(spoke, None))

@@ -14,8 +14,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from thinkscale.errors import ScorerError, SpecError
-from thinkscale.registry import nearest, spec
+from thinkscale.errors import ScorerError
+from thinkscale.needs import NOTHING, Needs
+from thinkscale.registry import coerce, spec
 from thinkscale.selection.ballots import (
     NO_ANSWER,
     Ballots,
@@ -23,6 +24,7 @@ from thinkscale.selection.ballots import (
     IntArray,
     Invalid,
     Ties,
+    Way,
     ballots_of,
     class_sums,
     counted,
@@ -58,6 +60,17 @@ class Voting:
         check_policy(self)
 
     @property
+    def needs(self) -> Needs:
+        """What the rule reads off attempts; answers alone unless it says otherwise."""
+        return NOTHING
+
+    @property
+    def way(self) -> Way:
+        """How the rule is evaluated on many subsets at once: `alone` where it counts votes in a way of its own."""
+        usual = type(self).weights is Voting.weights and type(self).tallies is Voting.tallies
+        return Way.own if usual and not self.ranked else Way.alone
+
+    @property
     def ranked(self) -> bool:
         """Whether `weigh` looks at standings or at the number of voters."""
         return False
@@ -80,6 +93,14 @@ class Voting:
             voters: how many vote in the pool; only if `ranked`.
         """
         return np.ones_like(scores)
+
+    def place(self, voters: IntArray) -> FloatArray:
+        """How many of so many voters are left out when all scores differ; only of rules of the way `kept`."""
+        return np.zeros(voters.shape)
+
+    def utilities(self, ballots: Ballots) -> FloatArray:
+        """What the column is worth when the row is right, shape [classes, classes]; only of the way `agreeing`."""
+        return np.eye(len(ballots.words))
 
     def ballots(self, traces: Sequence[Trace]) -> Ballots:
         """A pool as arrays; classes are numbered in the order in which they were first seen."""
@@ -119,11 +140,7 @@ def check_policy(rule: Voting) -> None:
     Raises:
         SpecError: a word is not one of them.
     """
-    for name, kind in (("invalid", Invalid), ("ties", Ties)):
-        value = getattr(rule, name)
-        if value not in list(kind):
-            raise SpecError(f"`{name}={value}` is not a policy{nearest(str(value), [*kind])}")
-        object.__setattr__(rule, name, kind(value))
+    coerce(rule, invalid=Invalid, ties=Ties)
 
 
 def not_negative(scores: FloatArray, rule: object) -> FloatArray:

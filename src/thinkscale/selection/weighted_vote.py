@@ -7,8 +7,9 @@ from enum import StrEnum
 import numpy as np
 
 from thinkscale.errors import SpecError
-from thinkscale.registry import nearest, spec
-from thinkscale.selection.ballots import FloatArray, IntArray
+from thinkscale.needs import Needs
+from thinkscale.registry import coerce, spec
+from thinkscale.selection.ballots import FloatArray, IntArray, Way
 from thinkscale.selection.readings import last_score
 from thinkscale.selection.voting import Voting, check_policy, not_negative
 from thinkscale.types import Trace
@@ -48,11 +49,14 @@ class WeightedVote(Voting):
 
     def __post_init__(self) -> None:
         check_policy(self)
-        if self.transform not in list(Transform):
-            raise SpecError(f"`transform={self.transform}` is not known{nearest(self.transform, [*Transform])}")
-        object.__setattr__(self, "transform", Transform(self.transform))
+        coerce(self, transform=Transform)
         if not self.temperature > 0:
             raise SpecError(f"`temperature={self.temperature}` must be above 0")
+
+    @property
+    def needs(self) -> Needs:
+        """The scores."""
+        return Needs(scores=frozenset({self.kind}), summed=self.transform is Transform.none)
 
     @property
     def ranked(self) -> bool:
@@ -63,6 +67,11 @@ class WeightedVote(Voting):
     def logarithmic(self) -> bool:
         """Exponentials are."""
         return self.transform in (Transform.softmax, Transform.exp)
+
+    @property
+    def way(self) -> Way:
+        """Each by its score, or by its standing."""
+        return Way.standing if self.ranked else Way.own
 
     def read(self, trace: Trace) -> float:
         """The score, over the temperature where there is one."""

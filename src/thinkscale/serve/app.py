@@ -21,18 +21,17 @@ from thinkscale.identity import digest
 from thinkscale.serve.asking import Limits, asked, repeats, tighter
 from thinkscale.serve.ceilings import most, refuse_vast
 from thinkscale.serve.frames import ALIVE
-from thinkscale.serve.kept import Kept, Shelf
 from thinkscale.serve.keys import OPEN, Key, Keyring
 from thinkscale.serve.logs import Access, access, access_log, event
 from thinkscale.serve.metrics import Metrics
 from thinkscale.serve.profiles import Menu
 from thinkscale.serve.records import Api, Order
 from thinkscale.serve.replies import PREFIXES, reply
-from thinkscale.serve.responses import begun, cancel, delete, keep, retrieve
+from thinkscale.serve.responses import Kept, Shelf, begun, cancel, delete, keep, retrieve
 from thinkscale.serve.runs import Running, Runs
 from thinkscale.serve.shown import REASONING_FIELDS, method_name
 from thinkscale.serve.streams import Stream, stream
-from thinkscale.serve.tracing import Tracing
+from thinkscale.serve.untraced import Tracing
 from thinkscale.serve.wire import (
     LEFT,
     SECURITY,

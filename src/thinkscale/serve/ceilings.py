@@ -56,7 +56,6 @@ def _dearest(order: Order, ceiling: Cost, engines: Iterable[Engine]) -> float | 
     most = None
     for engine in {id(e): e for e in engines}.values():
         if price := engine.capabilities.price:
-            read = ceiling.calls * (engine.count(asked) + ceiling.tokens) * price.input if price.input else 0.0
-            written = ceiling.tokens * price.output if price.output else 0.0
-            most = max(most or 0.0, (read + written) / 1e6)
+            read = ceiling.calls * (engine.count(asked) + ceiling.tokens) if price.input else 0.0
+            most = max(most or 0.0, price.of(read, ceiling.tokens))
     return most if most is None or order.budget.usd is None else min(most, order.budget.usd)

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from thinkscale.errors import ServeError
+from thinkscale.serve.fitting import Passthrough
 from thinkscale.serve.frames import DONE, Progress, beyond, frame
 from thinkscale.serve.live import LiveText
-from thinkscale.serve.passthrough import Passthrough
 from thinkscale.serve.records import Api, Order
 from thinkscale.serve.replies import chat_logprobs, completion_choice, error, usage_of
 from thinkscale.serve.shown import REASONING_FIELDS, Choice, bill, choices_of, report

@@ -1,4 +1,4 @@
-"""Connections without a request: for how long they are kept, and which of them goes when there are too many.
+"""The server around the application: which connections it keeps, and how it ends when it is told to.
 
 What belongs to a request has limits of its own, in the endpoints. Here is what comes before it: somebody who connects
 and says nothing, or who says his headers one letter at a time. It knows uvicorn's protocols and no endpoint.
@@ -9,7 +9,11 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from socket import socket
+from types import FrameType
 
+import uvicorn
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 from uvicorn.server import ServerState
 
@@ -119,3 +123,43 @@ def room() -> int:
         except (OSError, ValueError):
             pass
     return MOST if allowed == resource.RLIM_INFINITY else max(1, min(MOST, allowed // 2))
+
+
+class Server(uvicorn.Server):
+    """A server that goes on answering while it drains: who asks whether it is ready hears that it is not.
+
+    A second signal ends it at once.
+
+    Args:
+        config: of uvicorn; how HTTP is spoken is decided here.
+        drain: awaited after the first signal; the server ends when it returns.
+        most: connections at once.
+    """
+
+    def __init__(self, config: uvicorn.Config, drain: Callable[[], Awaitable[None]], *, most: int = MOST) -> None:
+        config.http = Connection
+        super().__init__(config)
+        self.server_state = Connections(most)
+        self._drain = drain
+        self._told = asyncio.Event()
+
+    async def serve(self, sockets: list[socket] | None = None) -> None:
+        """Answer until told to end."""
+        ending = asyncio.create_task(self._ended())
+        try:
+            await super().serve(sockets)
+        finally:
+            ending.cancel()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin to end, or end."""
+        if self._told.is_set() or not self.started:
+            super().handle_exit(sig, frame)
+        self._told.set()
+
+    async def _ended(self) -> None:
+        await self._told.wait()
+        try:
+            await self._drain()
+        finally:
+            self.should_exit = True

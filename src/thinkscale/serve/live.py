@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from thinkscale.engines.protocol import ThinkFormat
 from thinkscale.engines.think_formats import THINK_TAGS
 from thinkscale.methods.single import Single
-from thinkscale.serve.passthrough import Passthrough
+from thinkscale.serve.fitting import Passthrough
 from thinkscale.serve.records import Order
 from thinkscale.session import Event
 

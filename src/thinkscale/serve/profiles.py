@@ -13,20 +13,27 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import cast
 
-from thinkscale.api import needs_of, role_needs_of
 from thinkscale.budget import Budget
-from thinkscale.engines.protocol import Capability, Engine
+from thinkscale.engines.protocol import Engine
 from thinkscale.engines.protocol import Request as EngineRequest
-from thinkscale.errors import ServeError, SettingsError, SpecError, ThinkscaleError
+from thinkscale.errors import ScorerError, ServeError, SettingsError, SpecError, ThinkscaleError
 from thinkscale.methods.single import Single
+from thinkscale.needs import Capability, Feature, Needs, needs_of, refuse_clashes
 from thinkscale.registry import components, nearest, parse
 from thinkscale.serve.asking import MOST, tighter
-from thinkscale.serve.features import Feature, features_of, losses_of, refusal
-from thinkscale.serve.fitting import EFFORTS, REPLACED, fields_of, scaled, suited
-from thinkscale.serve.passthrough import Passthrough
+from thinkscale.serve.fitting import (
+    EFFORTS,
+    REPLACED,
+    Passthrough,
+    features_of,
+    fields_of,
+    losses_of,
+    refusal,
+    scaled,
+    suited,
+)
 from thinkscale.serve.records import Api, Asked, Order
 from thinkscale.session import Method
-from thinkscale.session.nested import roles_of
 from thinkscale.settings import Profile
 from thinkscale.types import Sampling
 
@@ -204,12 +211,14 @@ class Menu:
         if sampling.logprobs is not None and Capability.logprobs not in engine.capabilities.can:
             said = f"The model `{asked.model}` does not tell log-probabilities: leave 'logprobs' out."
             raise ServeError(said, param="logprobs", code="unsupported_feature")
-        if missing := sorted(fitted.roles - self._roles.keys()):
+        if missing := sorted(fitted.needs.players - self._roles.keys() - {"main"}):
             said = f"The method `{fitted.method!r}` draws from the role `{missing[0]}`, which no model plays here."
             raise ServeError(said, param="model", code="unsupported_method")
-        for role, needs in fitted.needs.items():
-            playing = self._roles.get(role, engine).capabilities
-            if lacking := sorted(needs - playing.can):
+        engines = {"main": engine, **self._roles}
+        needs = fitted.needs.served(lambda role: engines.get(role, engine).capabilities.can)
+        for role in ("main", *needs.roles):
+            playing = engines.get(role, engine).capabilities
+            if lacking := sorted(needs.of(role) - playing.can):
                 said = f"The method `{fitted.method!r}` needs `{lacking[0]}`"
                 lacks = f"which `{playing.name or playing.model}` does not offer: choose another method or scorer."
                 raise ServeError(f"{said}, {lacks}", param="model", code="unsupported_method")
@@ -225,10 +234,7 @@ class Fitted:
     """A method as a request wants it, and what follows from it alone."""
 
     method: Method
-    roles: frozenset[str]
-    """Who has to play along."""
-    needs: Mapping[str, frozenset[Capability]]
-    """What those have to be able to do, by role."""
+    needs: Needs
     losses: Mapping[Feature, tuple[str, str]]
     """What it cannot carry, with the part of it that is in the way and why."""
 
@@ -246,9 +252,9 @@ def _fitted(
         if vast := next((v for part in components(method) for v in _whole(part) if abs(v) > MOST), None):
             return f"a number of {len(str(vast))} digits is too large: the limit is {MOST}"
         method = suited(Passthrough() if method == Single() else method, factor, n, dict(changes))
-        needs = {"main": needs_of(method), **role_needs_of(method)}
-        return Fitted(method, roles_of(method) - {"main"}, needs, losses_of(method))
-    except SpecError as error:
+        refuse_clashes(method)
+        return Fitted(method, needs_of(method), losses_of(method))
+    except (SpecError, ScorerError) as error:
         return str(error)
 
 

@@ -18,11 +18,11 @@ from thinkscale.api import solve
 from thinkscale.budget import Budget
 from thinkscale.errors import CapabilityError, ContextError, EngineError, ThinkscaleError
 from thinkscale.serve.fair_queue import FairQueue, busy
+from thinkscale.serve.fitting import Passthrough
 from thinkscale.serve.metrics import Metrics
-from thinkscale.serve.passthrough import Passthrough
 from thinkscale.serve.records import Order
 from thinkscale.serve.shown import shutting_down
-from thinkscale.serve.tracing import Tracing
+from thinkscale.serve.untraced import Tracing
 from thinkscale.session import Event, Run
 from thinkscale.store import Store
 from thinkscale.types import Outcome, Stopped, Usage

@@ -12,14 +12,13 @@ from thinkscale.engines.protocol import ThinkFormat
 from thinkscale.engines.think_formats import THINK_TAGS
 from thinkscale.errors import ServeError
 from thinkscale.serve.fields import Json
-from thinkscale.serve.passthrough import Passthrough
+from thinkscale.serve.fitting import Passthrough
 from thinkscale.serve.records import Api, Order
 from thinkscale.types import Finish, Logprobs, Origin, Outcome, Stopped, Trace, Usage
 
 REASONING_FIELDS = ("reasoning_content", "reasoning")
 """Both names under which clients look for thinking."""
 _HALF = frozenset({Finish.budget, Finish.aborted, Finish.error})
-_CUT = _HALF | {Finish.length}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +76,7 @@ def choice_of(trace: Trace, think: ThinkFormat | None, *, at: int = 0) -> Choice
         thought=thought,
         whole=whole,
         calls=calls,
-        finish="length" if trace.finish in _CUT else "tool_calls" if calls else "stop",
+        finish="length" if trace.finish.cut or trace.finish.lost else "tool_calls" if calls else "stop",
         logprobs=_signals(trace),
         tokens=trace.tokens * share,
     )

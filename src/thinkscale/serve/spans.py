@@ -24,8 +24,8 @@ from thinkscale.engines.protocol import Abort, Capabilities, Chunk, Completion, 
 from thinkscale.errors import SettingsError
 from thinkscale.registry import kebab
 from thinkscale.serve.records import Order
-from thinkscale.serve.tracing import RunSpan, Tracing
-from thinkscale.types import Finish, Message, Outcome, Stopped, Usage
+from thinkscale.serve.untraced import RunSpan, Tracing
+from thinkscale.types import Message, Outcome, Stopped, Usage
 
 Attribute = str | bool | int | float | tuple[str, ...]
 
@@ -280,7 +280,7 @@ def _of_usage(usage: Usage) -> dict[str, Attribute]:
 
 
 def _reason(completion: Completion) -> str:
-    return "stop" if completion.finish in (Finish.eos, Finish.stop) else completion.finish.value
+    return "stop" if completion.finish.ended else completion.finish.value
 
 
 def _asked(request: Request) -> str:

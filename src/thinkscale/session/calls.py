@@ -66,8 +66,8 @@ class Calls:
             return Cost(tokens=self.cap, calls=1)
         different = {(id(s.prompt), id(s.segments), self.given(i)): i for i, s in enumerate(self.starts)}
         longest = max(place.engine.count(request(self, i, self.sampling, (0,))) for i in different.values())
-        prompt = longest * price.input / 1e6
-        return Cost(tokens=self.cap, calls=1, usd=prompt + self.cap * price.output / 1e6, prompt_usd=prompt)
+        prompt = price.of(longest)
+        return Cost(tokens=self.cap, calls=1, usd=prompt + price.of(0, self.cap), prompt_usd=prompt)
 
 
 async def make_calls(calls: Calls) -> AsyncGenerator[tuple[int, Trace], None]:

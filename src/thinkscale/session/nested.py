@@ -7,24 +7,15 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
-from thinkscale.budget import Cost, Grant
+from thinkscale.budget import Bounded, Cost, Grant
 from thinkscale.engines.protocol import Request
-from thinkscale.registry import components, remembered
+from thinkscale.needs import needs_of
 from thinkscale.session.calls import give_back
 from thinkscale.session.landing import Landing
 from thinkscale.session.place import Place
 from thinkscale.types import Finish, Outcome, Path, Problem, Trace
-
-
-class Bounded(Protocol):
-    """Something whose cost is known beforehand, as a method's is."""
-
-    def ceiling(self, cap: int) -> Cost:
-        """The most that it can cost when a call may generate `cap` tokens."""
-        ...
-
 
 M = TypeVar("M", bound=Bounded)
 
@@ -88,18 +79,12 @@ def dearest(place: Place, problem: Problem, by: Sequence[Bounded]) -> Cost:
     return Cost(tokens=max(c.tokens for c in costs), calls=max(c.calls for c in costs), usd=max(c.usd for c in costs))
 
 
-@remembered
-def roles_of(method: object) -> frozenset[str]:
-    """The roles that a method and everything nested in it draw from, and which somebody has to play."""
-    return frozenset().union(*(getattr(part, "roles", frozenset()) for part in components(method)))
-
-
 def _ceiling(place: Place, problem: Problem, by: Bounded) -> Cost:
     """The ceiling of a method at its dearest model: every call may read the prompt and all that was written before."""
     ceiling, usd = by.ceiling(place.cap), 0.0
-    asked = {name for part in components(by) for name in getattr(part, "role_needs", ())}
-    for engine in (place.engine, *(place.engine_of(name) for name in sorted(asked | roles_of(by)))):
+    needs = needs_of(by)
+    for engine in (place.engine, *(place.engine_of(name) for name in sorted(needs.roles.keys() | needs.players))):
         if price := engine.capabilities.price:
             read = engine.count(Request(messages=problem.messages)) + ceiling.tokens
-            usd = max(usd, (ceiling.calls * read * price.input + ceiling.tokens * price.output) / 1e6)
+            usd = max(usd, price.of(ceiling.calls * read, ceiling.tokens))
     return replace(ceiling, usd=usd) if usd else ceiling

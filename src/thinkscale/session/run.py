@@ -117,7 +117,7 @@ class Run:
 
     def drop(self, trace: Trace, role: str) -> None:
         """Keep a trace that came too late to count: it was paid for, it never votes."""
-        if trace.finish not in (Finish.aborted, Finish.error):
+        if not trace.finish.lost:
             late = "not needed: the stop rule was satisfied without it"
             trace = replace(trace, finish=Finish.aborted, answer=None, error=late)
         self.surplus.append(trace)
@@ -218,5 +218,5 @@ def price_of(usage: Usage, price: Price | None) -> Usage:
     """A usage with its money worked out from list prices, where the engine did not say."""
     if price is None or usage.usd is not None:
         return usage
-    spent = ((usage.input_tokens or 0) * price.input + usage.output_tokens * price.output) / 1e6
+    spent = price.of(usage.input_tokens or 0, usage.output_tokens)
     return replace(usage, usd=spent)

@@ -30,7 +30,7 @@ from thinkscale.types import AnswerKind, Finish, Logprobs, Message, Outcome, Pro
 
 
 class Method(Protocol):
-    """A way to spend compute on a problem."""
+    """A way to spend compute on a problem; what it asks of the world it says in `needs`, of the type `Needs`."""
 
     async def solve(self, problem: Problem, llm: Session) -> Outcome:
         """Answer the problem; every call goes through `llm`."""

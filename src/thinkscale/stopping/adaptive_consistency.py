@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 from thinkscale.errors import SpecError
+from thinkscale.needs import NOTHING
 from thinkscale.registry import nearest, spec
 from thinkscale.stopping.counts import Counts, check_share, counted
 from thinkscale.stopping.posterior import ahead_chance, mode_chance
@@ -28,6 +30,8 @@ class AdaptiveConsistency:
     """Chance that is enough, above 0 and at most 1."""
     prior: str = "beta"
     """`beta` or `dirichlet`."""
+
+    needs: ClassVar = NOTHING
 
     def __post_init__(self) -> None:
         check_share(threshold=self.threshold)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
+from thinkscale.needs import NOTHING
 from thinkscale.registry import at_least, spec
 from thinkscale.stopping.counts import Counts, counted
 from thinkscale.types import Trace
@@ -18,6 +20,8 @@ class AheadByK:
 
     k: int = 4
     """Votes of lead, at least 1."""
+
+    needs: ClassVar = NOTHING
 
     def __post_init__(self) -> None:
         at_least(1, k=self.k)

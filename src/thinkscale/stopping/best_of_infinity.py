@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import ClassVar
 
 from thinkscale.errors import SpecError
+from thinkscale.needs import NOTHING
 from thinkscale.registry import at_least, nearest, spec
 from thinkscale.stopping.counts import Counts, counted
 from thinkscale.stopping.posterior import mode_chance
@@ -32,6 +34,8 @@ class BestOfInfinity:
     """Concentration α of the Dirichlet process, from 0.001 to 1,000."""
     prior: str = "code"
     """`code` or `paper`: whose formula."""
+
+    needs: ClassVar = NOTHING
 
     def __post_init__(self) -> None:
         at_least(0, factor=self.factor)

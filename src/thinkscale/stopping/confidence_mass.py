@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 
+from thinkscale.needs import Needs
 from thinkscale.registry import at_least, spec
 from thinkscale.stopping.confidences import confidence
 from thinkscale.stopping.counts import check_share
@@ -29,6 +30,11 @@ class ConfidenceMass:
     def __post_init__(self) -> None:
         check_share(threshold=self.threshold)
         at_least(1, after=self.after)
+
+    @property
+    def needs(self) -> Needs:
+        """The confidence."""
+        return Needs(scores=frozenset({self.kind}))
 
     def __call__(self, traces: Sequence[Trace]) -> bool:
         """Whether the leader's share is large enough."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import ClassVar
 
+from thinkscale.needs import NOTHING
 from thinkscale.registry import at_least, spec
 from thinkscale.types import Trace
 
@@ -19,6 +21,8 @@ class DecidedMajority:
 
     n: int | None = None
     """Draws in all, at least 1; what is asked for when `none`."""
+
+    needs: ClassVar = NOTHING
 
     def __post_init__(self) -> None:
         at_least(1, n=self.n)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from thinkscale.needs import Needs
 from thinkscale.registry import at_least, spec
 from thinkscale.stopping.confidences import confidence
 from thinkscale.types import Trace
@@ -27,6 +28,11 @@ class EarlyExit:
 
     def __post_init__(self) -> None:
         at_least(1, count=self.count)
+
+    @property
+    def needs(self) -> Needs:
+        """The confidence."""
+        return Needs(scores=frozenset({self.kind}))
 
     def __call__(self, traces: Sequence[Trace]) -> bool:
         """Whether enough attempts are confident."""

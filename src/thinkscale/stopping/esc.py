@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
+from thinkscale.needs import NOTHING
 from thinkscale.registry import at_least, spec
 from thinkscale.types import Trace
 
@@ -19,6 +21,8 @@ class Esc:
 
     w: int = 5
     """Draws in a window, at least 1."""
+
+    needs: ClassVar = NOTHING
 
     def __post_init__(self) -> None:
         at_least(1, w=self.w)

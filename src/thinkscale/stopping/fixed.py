@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
+from thinkscale.needs import NOTHING
 from thinkscale.registry import spec
 from thinkscale.types import Trace
 
@@ -11,6 +13,8 @@ from thinkscale.types import Trace
 @spec
 class Fixed:
     """Never enough: all n samples are drawn."""
+
+    needs: ClassVar = NOTHING
 
     def __call__(self, traces: Sequence[Trace]) -> bool:
         """Always false."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
+from thinkscale.needs import NOTHING
 from thinkscale.registry import at_least, spec
 from thinkscale.stopping.counts import Counts, check_share, counted
 from thinkscale.types import Trace
@@ -17,6 +19,8 @@ class MajorityShare:
     """Share of the leader, above 0 and at most 1."""
     after: int = 2
     """Answers before the rule may fire, at least 1."""
+
+    needs: ClassVar = NOTHING
 
     def __post_init__(self) -> None:
         check_share(threshold=self.threshold)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+from thinkscale.needs import Capability, Needs
 from thinkscale.registry import at_least, spec
 from thinkscale.types import Trace
 
@@ -21,8 +22,7 @@ class SoftAdaptive:
     threshold: float = 0.8
     """Sum of the attempts' smallest token probabilities that is enough, at least 0."""
 
-    needs: ClassVar = frozenset({"logprobs"})
-    """The engine's capability by its name: rules know no engines."""
+    needs: ClassVar = Needs(can=frozenset({Capability.logprobs}))
 
     def __post_init__(self) -> None:
         at_least(0, threshold=self.threshold)

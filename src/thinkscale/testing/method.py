@@ -5,15 +5,15 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 
-from thinkscale.api import needs_of, role_needs_of
 from thinkscale.budget import Budget, Cost
 from thinkscale.built_in import BUILT_IN
 from thinkscale.component_files import name_of
 from thinkscale.contracts import rank
 from thinkscale.engines.scripted import EVERYTHING, Cue, Line, Scripted
 from thinkscale.errors import CapabilityError, EngineError
+from thinkscale.needs import needs_of
 from thinkscale.registry import components, kebab, lookup, names, parse
-from thinkscale.selection.majority import Majority
+from thinkscale.selection.majority import rule_of
 from thinkscale.session import Method
 from thinkscale.store import Store
 from thinkscale.testing.guarantees import Guarantee, Passed, Told, keep, made
@@ -86,7 +86,7 @@ async def _check_bill(method: Method, script: Callable[[Cue], Line]) -> None:
     assert isinstance(most, Cost), f"`ceiling` returned `{most!r}`: return `Cost(tokens=…, calls=…)`"
     assert billed.calls <= most.calls, f"`ceiling` promises at most {most.calls} calls, {billed.calls} were made"
     assert billed.output_tokens <= most.tokens, f"`ceiling` promises at most {most.tokens} tokens"
-    again = rank(getattr(method, "select", Majority()), outcome.traces)
+    again = rank(rule_of(method), outcome.traces)
     same = (again.best.answer if again.best else None) == (outcome.best.answer if outcome.best else None)
     assert same, "selecting again from the saved pool gives another answer"
 
@@ -116,7 +116,7 @@ async def _check_failures(method: Method) -> None:
 
 
 async def _check_lacks(method: Method, script: Callable[[Cue], Line]) -> None:
-    for need in sorted(needs_of(method).union(*role_needs_of(method).values())):
+    for need in sorted(needs_of(method).everything()):
         engine = Scripted(script, can=EVERYTHING - {need})
         refusal = ""
         try:

@@ -10,9 +10,9 @@ from thinkscale.api import solve
 from thinkscale.budget import Budget
 from thinkscale.engines.protocol import Engine
 from thinkscale.engines.scripted import Cue, Line, Scripted
+from thinkscale.needs import needs_of
 from thinkscale.registry import parse
 from thinkscale.session import Method, Run
-from thinkscale.session.nested import roles_of
 from thinkscale.store import Store
 from thinkscale.types import AnswerKind, Outcome, Problem, Sampling, Trace
 
@@ -40,7 +40,7 @@ async def outcome_of(
     store: Store | None = None,
 ) -> Outcome:
     """What a method makes of the question, with one engine in all roles."""
-    run = Run(seed=7, concurrency=concurrency, roles=dict.fromkeys(roles_of(method), engine))
+    run = Run(seed=7, concurrency=concurrency, roles=dict.fromkeys(needs_of(method).players, engine))
     return await solve(
         PROBLEM, method, engine, budget=budget or Budget(), run=run, sampling=Sampling(max_tokens=CAP), store=store
     )

@@ -80,7 +80,7 @@ class Outcome:
         return cls(
             best=best,
             answer=answer,
-            confidence=ranking.confidence,
+            confidence=ranking.confidence if len(traces) > 1 else None,  # one attempt agrees with nobody
             votes=ranking.votes,
             traces=tuple(traces),
             stopped=Stopped.enough if enough else Stopped.done,

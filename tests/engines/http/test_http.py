@@ -471,6 +471,25 @@ async def test_a_certificate_is_trusted_only_with_its_bundle(tmp_path, monkeypat
     await runner.cleanup()
 
 
+@pytest.mark.parametrize(
+    ("meta", "vocab"), [({"n_vocab": 32000, "n_ctx": 4096}, 32000), ({"n_vocab": -1}, 0), ("?", 0), (None, 0)]
+)
+async def test_the_size_of_the_vocabulary_is_what_the_server_lists(meta, vocab):
+    async def models(request):
+        return web.json_response({"data": [{"id": "a", "meta": meta}]})
+
+    app = web.Application()
+    app.router.add_get("/v1/models", models)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    engine = Http(base_url=f"http://127.0.0.1:{runner.addresses[0][1]}/v1")
+    await engine.open()
+    assert engine.capabilities.vocab == vocab
+    await engine.aclose()
+    await runner.cleanup()
+
+
 async def test_a_server_with_several_models_wants_one_named():
     async def models(request):
         return web.json_response({"data": [{"id": "a"}, {"id": "b"}]})

@@ -12,7 +12,8 @@ from thinkscale.cli import main
 from thinkscale.engines.dialects import Prefill
 from thinkscale.engines.http import Http
 from thinkscale.engines.http import probe as probing
-from thinkscale.engines.http.probe import Finding, Verdict, _tried, capabilities_of, probe, remember, remembered
+from thinkscale.engines.http.memory import remembered
+from thinkscale.engines.http.probe import Finding, Verdict, _tried, capabilities_of, probe, remember
 from thinkscale.engines.protocol import Capability
 from thinkscale.engines.weights import default_weights
 

@@ -13,7 +13,7 @@ from thinkscale.engines.dialects.completions import Completions
 from thinkscale.engines.dialects.responses import Responses
 from thinkscale.engines.guard import size_of, tokens_of
 from thinkscale.engines.http.exchange import Endpoint, Exchange
-from thinkscale.engines.http.probe import remembered
+from thinkscale.engines.http.memory import remembered
 from thinkscale.engines.http.servers import LLAMACPP, UNKNOWN, Server, server_of
 from thinkscale.engines.protocol import Abort, Capabilities, Capability, Chunk, Price, Request, ThinkFormat
 from thinkscale.engines.think_formats import THINK_TAGS, think_format_of
@@ -39,6 +39,7 @@ class Listed:
     id: str
     owner: str
     context: int | None
+    vocab: int = 0
 
 
 class Http:
@@ -112,7 +113,8 @@ class Http:
         most, context = self.server.most, self._context or chosen.context
         if self.server is LLAMACPP:
             most = await self._slots()
-        self._capabilities = capabilities = self._described(self.server, chosen.id, context)
+        capabilities = replace(self._described(self.server, chosen.id, context), vocab=chosen.vocab)
+        self._capabilities = capabilities
         habits = self.server.habits
         if known := remembered(self.place):
             self._capabilities, most = replace(capabilities, can=known.can), known.most
@@ -242,6 +244,9 @@ class Http:
 
 
 def _listed(entry: Json) -> Listed:
-    meta = entry.get("meta")
-    context = entry.get("max_model_len") or (meta.get("n_ctx") if isinstance(meta, Mapping) else None)
-    return Listed(str(entry.get("id", "")), str(entry.get("owned_by", "")), tokens_of(context) or None)
+    told = entry.get("meta")
+    meta = told if isinstance(told, Mapping) else {}
+    context = tokens_of(entry.get("max_model_len") or meta.get("n_ctx")) or None
+    return Listed(
+        str(entry.get("id", "")), str(entry.get("owned_by", "")), context, tokens_of(meta.get("n_vocab")) or 0
+    )

@@ -1,6 +1,6 @@
 """What a server really does: small requests whose replies show whether a wish took effect, not whether it was accepted.
 
-The findings can be kept (`remember`), and an engine opened later on the same model starts from them (`remembered`).
+The findings can be kept (`remember`), and an engine opened later on the same model starts from them.
 """
 
 from __future__ import annotations
@@ -10,17 +10,14 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from thinkscale.engines.dialects import Prefill
+from thinkscale.engines.http.engine import Http
+from thinkscale.engines.http.memory import file, read
 from thinkscale.engines.http.servers import SGLANG, VLLM
 from thinkscale.engines.protocol import Capability, Completion, Request, complete
 from thinkscale.errors import EngineError
-from thinkscale.settings import home
 from thinkscale.types import Message, Origin, Sampling, Segment
-
-if TYPE_CHECKING:
-    from thinkscale.engines.http.engine import Http
 
 COUNT = "Count from 1 to 20, separated by commas."
 WORDS = "Write down twenty words that have nothing to do with each other, separated by commas."
@@ -337,8 +334,8 @@ def capabilities_of(findings: Sequence[Finding], claimed: frozenset[Capability])
 
 def remember(engine: Http, findings: Sequence[Finding]) -> Path:
     """Keep what was found for engines opened later; returns the file."""
-    path = _file()
-    known = _known(path)
+    path = file()
+    known = read(path)
     known[engine.place] = {
         "can": sorted(capabilities_of(findings, engine.capabilities.can)),
         "prefill": engine.endpoint.habits.prefill.value,
@@ -348,38 +345,3 @@ def remember(engine: Http, findings: Sequence[Finding]) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(known, indent=1), encoding="utf-8")
     return path
-
-
-@dataclass(frozen=True, slots=True)
-class Remembered:
-    """What was verified of a model on its server."""
-
-    can: frozenset[Capability]
-    prefill: Prefill
-    most: int | None
-    later: int | None
-    """What the priority of a request that may wait has more than that of others; `None` where it is not used."""
-
-
-def remembered(place: str) -> Remembered | None:
-    """What `remember` kept of a model on its server; `None` when it was never looked at."""
-    told = _known(_file()).get(place)
-    if not isinstance(told, dict):
-        return None
-    try:
-        can = frozenset(Capability(name) for name in told["can"])
-        return Remembered(can, Prefill(told["prefill"]), told["most"], told.get("later"))
-    except (KeyError, ValueError, TypeError):
-        return None
-
-
-def _file() -> Path:
-    return home() / "servers.json"
-
-
-def _known(path: Path) -> dict[str, object]:
-    try:
-        known = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return known if isinstance(known, dict) else {}
