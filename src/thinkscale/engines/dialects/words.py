@@ -60,6 +60,12 @@ class _Kind:
     pattern: re.Pattern[bytes]
     like: Piece
     """What the one says that was learned from."""
+    says: bool
+    """Whether they say a text."""
+    counts: bool
+    """Whether they count the tokens of their choice."""
+    thinks: bool
+    """Whether the text is thinking."""
 
 
 class Words:
@@ -82,20 +88,21 @@ class Words:
             counted: whether the reply has told of its prompt, so that events with counts need not any more.
         """
         for at, kind in enumerate(self._kinds):
-            if found := kind.pattern.fullmatch(event):
-                self._tries = TRIES
-                if at:  # events of a kind come one after the other
-                    self._kinds.insert(0, self._kinds.pop(at))
-                index, like = int(found["index"]), kind.like
-                if not (like.text or like.thought):
-                    return Piece(index, finish=like.finish, stop_string=like.stop_string)
-                try:
-                    text = orjson.loads(found["text"])
-                except orjson.JSONDecodeError:
-                    return None
-                if like.total and not counted:
-                    return None
-                return Word(index, text, int(found["total"]) if like.total else None, bool(like.thought))
+            found = kind.pattern.fullmatch(event)
+            if found is None:
+                continue
+            self._tries = TRIES
+            if at:  # events of a kind come one after the other
+                self._kinds.insert(0, self._kinds.pop(at))
+            if not kind.says:
+                return Piece(int(found["index"]), finish=kind.like.finish, stop_string=kind.like.stop_string)
+            if kind.counts and not counted:
+                return None
+            try:
+                text = orjson.loads(found["text"])
+            except orjson.JSONDecodeError:
+                return None
+            return Word(int(found["index"]), text, int(found["total"]) if kind.counts else None, kind.thinks)
         return None
 
     def learn(self, event: bytes, news: News) -> None:
@@ -122,7 +129,8 @@ class Words:
         )
         told = self._dialect.news(orjson.loads(other))
         if replace(told, prompt=None) == News([varied]) and (told.prompt is None) == (news.prompt is None):
-            self._kinds = [_Kind(pattern, piece), *self._kinds[: KINDS - 1]]
+            kind = _Kind(pattern, piece, bool(piece.text or piece.thought), bool(piece.total), bool(piece.thought))
+            self._kinds = [kind, *self._kinds[: KINDS - 1]]
 
 
 def _plain(piece: Piece) -> bool:

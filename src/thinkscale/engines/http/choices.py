@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from thinkscale.engines import guard
@@ -12,6 +12,8 @@ from thinkscale.engines.http.choice import ENDS, UNBILLED, Choice
 from thinkscale.engines.protocol import Abort, Chunk, ThinkFormat
 from thinkscale.engines.tail import Tail
 from thinkscale.types import Finish, Usage
+
+_NOBODY: dict[int, Choice] = {}
 
 
 class Choices:
@@ -109,16 +111,16 @@ class Choices:
         for choice in self._choices:
             choice.halves, choice.careful = choice.halves or guard.Halves(), True
 
-    def take(self, heard: Iterable[News | Piece | Word]) -> list[Chunk]:
+    def take(self, heard: Sequence[News | Piece | Word]) -> list[Chunk]:
         """Let the choices grow by what the server said; the news of one choice are passed on as one."""
         growing = {at: choice for at, choice in enumerate(self._choices) if choice.finish is None or choice.growing}
         grown: dict[int, Choice] = {}
         several, ending = len(self._choices) > 1, self.ending or 0
-        numbered = several or not self._only
+        numbered = growing.get if several or not self._only else _NOBODY.get
+        self.begun = self.begun or bool(heard)
         for news in heard:
-            self.begun = True
             if isinstance(news, Word):
-                choice = growing.get(news.index) if numbered else None
+                choice = numbered(news.index)
                 if choice is not None and choice.finish is None:
                     choice.say(news)
                     grown[news.index] = choice
