@@ -82,7 +82,7 @@ def test_a_line_that_cannot_be_read_is_one_sentence_on_stderr(cli, tmp_path):
 
 
 def test_an_interrupt_leaves_every_pool_as_it_was(tmp_path):
-    many = [{**JUDGED, "question_id": i, "samples": JUDGED["samples"] * 10} for i in range(4_000)]
+    many = [{**JUDGED, "question_id": i, "samples": JUDGED["samples"] * 10} for i in range(20_000)]
     command = [sys.executable, "-c", "from thinkscale.cli import main; main()", "import"]
     options = ["--store", "runs.db", "--name", "p"]
     written(tmp_path, *many[:2])
