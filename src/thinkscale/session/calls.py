@@ -181,6 +181,8 @@ def _flight(calls: Calls, which: Sequence[int], grant: Grant, landing: Landing[T
             trace = replace(trace, finish=Finish.budget)
         if place.final and trace.answer is not None:
             place.ledger.release()
+        if calls.progress and completion.stands:
+            calls.progress(which[index], completion.stands)
         place.run.record(trace, place.role, replayed=replayed)
         landing.put(which[index], trace)
 
@@ -197,6 +199,7 @@ def _flight(calls: Calls, which: Sequence[int], grant: Grant, landing: Landing[T
         failed=place.run.fail,
         news=watch.hear if watch else None,
         restart=watch.restart if watch else lambda _: None,
+        stands=watch.stands if watch else lambda _: 0,
         undecided=watch.undecided if watch else lambda _: None,
     )
 

@@ -87,6 +87,7 @@ class Run:
     branches: dict[Path, int] = field(default_factory=dict)
     """How many branches every path has below it."""
     _slots: dict[int, Slots] = field(default_factory=dict)
+    _places: dict[int, int] = field(default_factory=dict)
     _named: tuple[tuple[Message, ...], str] | None = None
     _sampled: tuple[Sampling, str] | None = None
 
@@ -98,10 +99,15 @@ class Run:
         """Keep what made a draw fail."""
         self.failure = failure
 
+    def places(self, engine: Engine) -> int:
+        """How many draws an engine makes at once: read once, since the sizes of waves follow from it."""
+        return self._places.setdefault(id(engine), engine.capabilities.concurrency)
+
     def slots(self, engine: Engine) -> Slots:
-        """The places of an engine."""
-        limit = self.concurrency or engine.capabilities.concurrency
-        return self._slots.setdefault(id(engine), Slots(limit))
+        """The places of an engine that this run may take."""
+        if (slots := self._slots.get(id(engine))) is None:
+            slots = self._slots[id(engine)] = Slots(self.concurrency or self.places(engine))
+        return slots
 
     def record(self, trace: Trace, role: str, *, replayed: bool) -> None:
         """Write a finished call down and tell whoever watches."""

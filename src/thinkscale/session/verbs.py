@@ -117,7 +117,7 @@ class Session:
             calls = replace(self._calls(starts[which], sampling, until, every), progress=progress)
             return self._through(problems[which], calls, through[which]) if through else follow_calls(calls)
 
-        rule = enough.within(n) if hasattr(enough, "within") else enough
+        rule = enough.within(n) if enough is not None and hasattr(enough, "within") else enough
         if rule is None or least(rule, (), n) >= n:  # all are needed, whatever they say
             return await draw_all(self.place, begin(slice(n)))
         place = replace(self.place, sampling=sampling_with(self.place, sampling))
