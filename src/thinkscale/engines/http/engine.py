@@ -225,7 +225,7 @@ class Http:
         )
 
     async def _slots(self) -> int | None:
-        """The slots of llama.cpp's server: draws that it makes at once, and most choices that one request may ask for."""
+        """The slots of llama.cpp's server: draws that it makes at once, and most choices of one request."""
         try:
             told = await self.transport.get("props", root=True)
         except EngineError:
