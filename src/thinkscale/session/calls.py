@@ -21,7 +21,7 @@ from thinkscale.session.landing import Landing
 from thinkscale.session.place import Place
 from thinkscale.session.run import price_of
 from thinkscale.session.watch import Until, Watch
-from thinkscale.types import Answer, AnswerKind, Finish, Message, Origin, Sampling, Score, Segment, Trace
+from thinkscale.types import Answer, AnswerKind, Finish, Message, Origin, Path, Sampling, Score, Segment, Trace
 
 Progress = Callable[[int, int], bool]
 
@@ -188,7 +188,7 @@ def _flight(calls: Calls, which: Sequence[int], grant: Grant, landing: Landing[T
 
     return Flight(
         engine=place.engine,
-        request=replace(request(calls, which[0], granted, seeds), paths=paths),
+        request=request(calls, which[0], granted, seeds, paths),
         keys=tuple([f"{name}{seed:016x}" for seed in seeds]),
         abort=Abort(parent=landing.abort),
         memory=place.run.memory,
@@ -230,14 +230,18 @@ def extend_trace(calls: Calls, start: Trace, completion: Completion) -> Trace:
         model=calls.place.model,
         tool_calls=completion.tool_calls,
     )
-    return replace(
-        start,
+    return Trace(
+        prompt=start.prompt,
         segments=(*start.segments, segment),
         finish=completion.finish,
         stop_string=completion.stop_string,
-        error=completion.error,
+        path=start.path,
         answer=None if step else _answer(start.text, completion, calls.place.kind),
         scores=_rewards(completion),
+        error=completion.error,
+        tools=start.tools,
+        parents=start.parents,
+        pruned=start.pruned,
     )
 
 
@@ -254,7 +258,9 @@ def _answer(before: str, completion: Completion, kind: AnswerKind) -> Answer | N
     return extract(before + completion.text, kind, truncated=not completion.finish.ended)
 
 
-def request(calls: Calls, index: int, sampling: Sampling, seeds: tuple[int, ...]) -> Request:
+def request(
+    calls: Calls, index: int, sampling: Sampling, seeds: tuple[int, ...], paths: tuple[Path, ...] = ()
+) -> Request:
     """The call that continues a start: the same messages, the same turn, nothing added that was not written."""
     start, own = calls.starts[index], calls.place.model
     # Token ids mean something to the model that wrote them only.
@@ -269,6 +275,7 @@ def request(calls: Calls, index: int, sampling: Sampling, seeds: tuple[int, ...]
         prefix=prefix,
         sampling=sampling,
         seeds=seeds,
+        paths=paths,
         continuation=calls.continuations[index] if calls.continuations else None,
         steps=calls.steps[index] if calls.steps else (),
         tools=tools,
