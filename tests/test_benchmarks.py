@@ -65,6 +65,17 @@ def test_what_a_run_at_equal_speed_pays_is_what_it_pays_step_by_step():
         assert (found.paid, found.steps) == in_steps(rule, attempts, sizes, places)
 
 
+def test_a_live_run_at_equal_speed_needs_pays_and_takes_what_the_table_says():
+    paces, chance = loaded("paces"), random.Random(2)
+    for _ in range(150):
+        n, known = chance.randint(4, 9), chance.choice((None, 2, 3))
+        attempts = Attempts.told([chance.choice("aaab") for _ in range(n)], [chance.randint(1, 8) for _ in range(n)])
+        law = Law(AheadByK(k=chance.randint(1, 3)), n=n, pace=chance.choice(list(Pace)), places=known)
+        order, places = chance.sample(range(n), n), known or chance.choice((2, 9))
+        said, found = paces.lived(law, attempts, order, places), paces.live(law, attempts, order, places, step=1)
+        assert (found.needed, found.paid, found.steps) == (said.needed, said.paid, said.steps)
+
+
 def test_paces_save_what_the_table_says_on_the_recorded_lengths():
     lines = {(x.n, x.places, x.pace): x for x in loaded("paces").table(AheadByK(k=4), orders=5)}
     assert lines[16, "all", "thrift"].needed < lines[16, "all", "steady"].needed < lines[16, "all", "swift"].needed

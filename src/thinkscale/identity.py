@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
+from functools import lru_cache
 from hashlib import blake2b
 
 from thinkscale.types import Message, Path, Sampling, Segment
@@ -50,7 +51,7 @@ def seed_of(run_seed: int, role: str, prompt: str, text: str, path: Path) -> int
 
 def seeds_of(run_seed: int, role: str, prompt: str, text: str, paths: Iterable[Path]) -> Iterator[int]:
     """The 63-bit seeds of draws that continue the same text."""
-    common = _hashed(run_seed, role, prompt, text)
+    common = _begun(run_seed, role, prompt, text)
     for path in paths:
         h = common.copy()
         _add(h, repr(path))
@@ -63,9 +64,16 @@ def sampling_name(sampling: Sampling) -> str:
     return json.dumps(settings, sort_keys=True, default=_plain)
 
 
+@lru_cache(256)
 def request_name(model: str, prompt: str, text: str, sampling: str, given: object = None) -> str:
     """The name of everything about a draw but its seed, from the names of its parts."""
     return digest(model, prompt, text, sampling, repr(given))
+
+
+@lru_cache(256)
+def _begun(*parts: str | int) -> blake2b:
+    """The hash of what draws of one text share; never added to, only copied."""
+    return _hashed(*parts)
 
 
 def _hashed(*parts: str | bytes | int) -> blake2b:

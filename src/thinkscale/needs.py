@@ -186,6 +186,7 @@ def _united(a: Mapping[str, Abilities], b: Mapping[str, Abilities]) -> dict[str,
     return {role: a.get(role, frozenset()) | b.get(role, frozenset()) for role in (*a, *b)}
 
 
+@remembered
 def idle_rules(component: object) -> tuple[str, ...]:
     """A warning for every rule within a component that reads scores which nothing gives, so that it does nothing."""
     found = []
@@ -206,14 +207,21 @@ def refuse_clashes(component: object) -> None:
     Raises:
         ScorerError: naming the rule and the scores.
     """
+    if clash := _clash(component):
+        raise ScorerError(clash)
+
+
+@remembered
+def _clash(component: object) -> str:
     for whole, rule in _reading(component):
         given, needs = _given(whole) or {}, own_needs(rule)
         signs = [sign for kind, sign in given.items() if needs.scores in ({""}, {kind})]
         if needs.summed and signs and all(sign is Sign.not_positive for sign in signs):
-            raise ScorerError(
+            return (
                 f"`{rule!r}` sums scores, and those of `{whole!r}` are never above 0: with weights below 0 an answer "
                 "loses by being given more often; use `borda`, `cisc` or `weighted-vote(transform=softmax)`"
             )
+    return ""
 
 
 def _reading(component: object) -> Iterator[tuple[object, object]]:

@@ -111,14 +111,13 @@ class Wave:
         """All draws of the wave, none of them begun."""
         self._written = dict.fromkeys(indices, 0)
         self._bounds: list[Place] = [(0, i) for i in self._written]
-        """A heap of lower bounds of what unfinished draws have written; at least one of each is not too high."""
+        """A heap of lower bounds of what unfinished draws have written, one of each."""
         heapify(self._bounds)
         self._waiting: list[Place] = []
         """A heap of what is over and not due."""
         self._lengths: dict[int, int] = {}
         """Of what is over, due or not."""
         self._due: list[int] = []
-        self._lifted = False
 
     @property
     def unfinished(self) -> list[int]:
@@ -128,38 +127,23 @@ class Wave:
     @property
     def ready(self) -> bool:
         """Whether `due` has something to give."""
-        return bool(self._waiting) and (self._lifted or self._waiting[0] < self._watermark())
-
-    @property
-    def behind(self) -> int | None:
-        """The unfinished draw that has written least, which the others wait for; `None` once all are over."""
-        at = self._watermark()
-        return None if at == _NEVER else int(at[1])
+        return bool(self._waiting) and self._waiting[0] < self._watermark()
 
     def written(self, index: int, tokens: int) -> None:
-        """A draw has written so many tokens, or is sure to: 0 again where it is made anew."""
-        before = self._written.get(index)
-        if before is None:
-            return
-        self._written[index] = tokens
-        if tokens < before:
-            heappush(self._bounds, (tokens, index))
+        """A draw has written so many tokens. One that is made anew has still written the most that it ever had."""
+        if tokens > self._written.get(index, tokens):
+            self._written[index] = tokens
 
-    def ended(self, index: int, tokens: int) -> int:
+    def ended(self, index: int, tokens: int) -> None:
         """A draw is over, complete, cut or capped, and its trace has so many sampled tokens.
 
-        Returns:
-            The tokens at which it stands, to be stored with it. That is more than it has only where a draw that was
-            made anew came back shorter than what it had written before, and others counted in the meantime.
+        It stands at these, or at the most that it was told to have written, where it broke off and came back shorter:
+        others may have counted since, relying on it.
         """
-        if self._written.pop(index, None) is not None:
-            last = self._due[-1] if self._due else -1
-            passed = (self._lengths.get(last, -1), last)
-            if (tokens, index) < passed:
-                tokens = passed[0] + (index < last)
-            self._lengths[index] = tokens
-            heappush(self._waiting, (tokens, index))
-        return tokens
+        written = self._written.pop(index, None)
+        if written is not None:
+            self._lengths[index] = max(tokens, written)
+            heappush(self._waiting, (self._lengths[index], index))
 
     def failed(self, index: int, tokens: int = 0) -> None:
         """A draw failed for good, after so many tokens: it counts last."""
@@ -170,10 +154,6 @@ class Wave:
     def refused(self, index: int) -> None:
         """A draw is not made: it is in no wave."""
         self._written.pop(index, None)
-
-    def lift(self) -> None:
-        """Time is up: everything that is over counts, in order, whatever is unfinished."""
-        self._lifted = True
 
     def due(self) -> Iterator[int]:
         """The attempts that have become due, in order; leave the loop at the one at which the rule fires."""
@@ -207,7 +187,7 @@ class Wave:
             now = self._written.get(int(index))
             if now == tokens:
                 return tokens, index
-            if now is None or now < tokens:
+            if now is None:
                 heappop(self._bounds)
             else:
                 heapreplace(self._bounds, (now, index))

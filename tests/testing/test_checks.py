@@ -3,6 +3,7 @@
 import asyncio
 import subprocess
 import sys
+from contextlib import aclosing
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from thinkscale.engines.scripted import Scripted
 from thinkscale.engines.tabular import Tabular
 from thinkscale.methods.best_of_n import BestOfN
 from thinkscale.methods.self_consistency import SelfConsistency
+from thinkscale.pace import Pace
 from thinkscale.registry import spec
 from thinkscale.scorers.length import Length
 from thinkscale.selection.majority import Majority
@@ -37,6 +39,23 @@ class Vowels:
     async def score(self, problem, traces, llm):
         own = ["".join(s.text for s in t.segments if s.origin == "sampled") for t in traces]
         return [Score(value=float(sum(map(text.count, self.letters))), kind="vowels") for text in own]
+
+
+@spec
+class Hasty:
+    """Lets those vote who come in first, at one pace."""
+
+    pace: Pace = Pace.steady
+
+    async def solve(self, problem, llm):
+        if self.pace is not Pace.swift:
+            return await SelfConsistency(n=4, pace=self.pace).solve(problem, llm)
+        async with aclosing(llm.arrivals(problem, 4, temperature=0.8)) as arriving:
+            first = [await anext(arriving), await anext(arriving)]
+        return Outcome.of(Majority()(first), first)
+
+    def ceiling(self, cap):
+        return Cost(tokens=cap, calls=1) * 4
 
 
 @spec
@@ -298,6 +317,11 @@ def command(tmp_path):
         return done.returncode, done.stdout, done.stderr
 
     return call
+
+
+def test_a_method_is_checked_at_every_pace():
+    with pytest.raises(AssertionError, match="at the pace `swift`"):
+        check_method(Hasty())
 
 
 def test_the_command_prints_a_line_per_guarantee(command):

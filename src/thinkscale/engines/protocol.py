@@ -147,6 +147,8 @@ class Completion:
     rewards: tuple[float, ...] = ()
     """What a reward model gives each of the request's steps."""
     error: str | None = None
+    stands: int = 0
+    """Where it stands in the order of tokens, if that is beyond `tokens`: it broke off there, and came back shorter."""
 
 
 UNMADE = Completion(text="", finish=Finish.aborted, tokens=0)

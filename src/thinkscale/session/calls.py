@@ -12,7 +12,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 from functools import partial
 
-from thinkscale.answers import called, extract
+from thinkscale.answers import called
 from thinkscale.budget import Cost, Grant, Ledger
 from thinkscale.engines.protocol import Abort, Capability, Completion, Request
 from thinkscale.identity import request_name, seeds_of, text_name
@@ -21,7 +21,7 @@ from thinkscale.session.landing import Landing
 from thinkscale.session.place import Place
 from thinkscale.session.run import price_of
 from thinkscale.session.watch import Until, Watch
-from thinkscale.types import Answer, AnswerKind, Finish, Message, Origin, Problem, Sampling, Score, Segment, Trace
+from thinkscale.types import Answer, Finish, Message, Origin, Path, Sampling, Score, Segment, Trace
 
 Progress = Callable[[int, int], bool]
 
@@ -181,12 +181,14 @@ def _flight(calls: Calls, which: Sequence[int], grant: Grant, landing: Landing[T
             trace = replace(trace, finish=Finish.budget)
         if place.final and trace.answer is not None:
             place.ledger.release()
+        if calls.progress and completion.stands:
+            calls.progress(which[index], completion.stands)
         place.run.record(trace, place.role, replayed=replayed)
         landing.put(which[index], trace)
 
     return Flight(
         engine=place.engine,
-        request=replace(request(calls, which[0], granted, seeds), paths=paths),
+        request=request(calls, which[0], granted, seeds, paths),
         keys=tuple([f"{name}{seed:016x}" for seed in seeds]),
         abort=Abort(parent=landing.abort),
         memory=place.run.memory,
@@ -197,6 +199,7 @@ def _flight(calls: Calls, which: Sequence[int], grant: Grant, landing: Landing[T
         failed=place.run.fail,
         news=watch.hear if watch else None,
         restart=watch.restart if watch else lambda _: None,
+        stands=watch.stands if watch else lambda _: 0,
         undecided=watch.undecided if watch else lambda _: None,
     )
 
@@ -227,14 +230,18 @@ def extend_trace(calls: Calls, start: Trace, completion: Completion) -> Trace:
         model=calls.place.model,
         tool_calls=completion.tool_calls,
     )
-    return replace(
-        start,
+    return Trace(
+        prompt=start.prompt,
         segments=(*start.segments, segment),
         finish=completion.finish,
         stop_string=completion.stop_string,
-        error=completion.error,
-        answer=None if step else _answer(start, completion, calls.place.kind),
+        path=start.path,
+        answer=None if step else _answer(calls, start, completion),
         scores=_rewards(completion),
+        error=completion.error,
+        tools=start.tools,
+        parents=start.parents,
+        pruned=start.pruned,
     )
 
 
@@ -243,16 +250,17 @@ def _rewards(completion: Completion) -> tuple[Score, ...]:
     return (Score(value=rewards[-1], kind="reward", steps=rewards),) if rewards else ()
 
 
-def _answer(start: Trace, completion: Completion, kind: AnswerKind) -> Answer | None:
+def _answer(calls: Calls, start: Trace, completion: Completion) -> Answer | None:
     if completion.finish.lost:
         return None
     if completion.tool_calls:
         return called(completion.tool_calls)
-    question = Problem(messages=start.prompt).question
-    return extract(start.text + completion.text, kind, question, truncated=not completion.finish.ended)
+    return calls.place.run.find(start.prompt, start.text + completion.text, calls.place.kind, completion.finish)
 
 
-def request(calls: Calls, index: int, sampling: Sampling, seeds: tuple[int, ...]) -> Request:
+def request(
+    calls: Calls, index: int, sampling: Sampling, seeds: tuple[int, ...], paths: tuple[Path, ...] = ()
+) -> Request:
     """The call that continues a start: the same messages, the same turn, nothing added that was not written."""
     start, own = calls.starts[index], calls.place.model
     # Token ids mean something to the model that wrote them only.
@@ -267,6 +275,7 @@ def request(calls: Calls, index: int, sampling: Sampling, seeds: tuple[int, ...]
         prefix=prefix,
         sampling=sampling,
         seeds=seeds,
+        paths=paths,
         continuation=calls.continuations[index] if calls.continuations else None,
         steps=calls.steps[index] if calls.steps else (),
         tools=tools,

@@ -54,7 +54,9 @@ class Flight:
     """Called with the flight, the index of a draw and every piece of it that arrives."""
     restart: Callable[[int], None] = lambda _: None
     """Called when a draw is asked for again: what it had written is gone."""
-    undecided: Callable[[int], Awaitable[None] | None] = lambda _: None
+    stands: Callable[[int], int] = lambda _: 0
+    """The most tokens that anybody was told of a draw."""
+    undecided: Callable[[int], asyncio.Task[None] | None] = lambda _: None
     """Waits for what was asked about a draw, if anything was: it may be cut where it stood."""
     frugal: bool = False
     """Whether known draws land one after the other, until the consumer has enough."""
@@ -91,6 +93,7 @@ class Flight:
                     await self._retry(wanted, failure)
         finally:
             for index in self._missing(range(self.request.n)):
+                self._forget(index)
                 self._end(index, self._partial(index, Finish.aborted))
 
     async def _replay(self, known: Mapping[str, Completion]) -> None:
@@ -137,12 +140,21 @@ class Flight:
                         raise failure
                     await self._stream(wanted)
         except EngineError as error:
+            await self._cut(wanted)
             if self.failed and self._missing(wanted):
                 self.failed(error)
             for index in self._missing(wanted):
                 self._down(index, self._partial(index, Finish.error, str(error)))
         finally:
             hopeful.clear()
+
+    async def _cut(self, wanted: Sequence[int]) -> None:
+        """Before draws that broke off are asked for again or given up: land those that are cut where they stood."""
+        for index in self._missing(wanted):
+            if not self.abort.over and (question := self.undecided(index)):
+                await question
+            if index in self.cuts:
+                self._end(index, self._partial(index, Finish.aborted))
 
     async def _unless_over(self, attempts: AsyncIterator[stamina.Attempt]) -> stamina.Attempt | None:
         """The next attempt, after the wait before it; `None` when there is none, or nobody waits for it any more."""
@@ -159,6 +171,7 @@ class Flight:
 
     async def _stream(self, wanted: list[int]) -> None:
         """Make one request for those of the draws that are missing; one that fails alone leaves `wanted`."""
+        await self._cut(wanted)
         asked = self._missing(wanted)
         if not asked:
             return
@@ -224,14 +237,22 @@ class Flight:
 
     def _down(self, index: int, completion: Completion, *, replayed: bool = False) -> None:
         """Settle a draw that is complete, and land it once it is known whether it is cut."""
-        question = self.undecided(index)
-        if question is None or self.abort.over:
-            self._end(index, completion, replayed=replayed)
-        else:
+        if self.abort.over:
+            self._forget(index)
+        if question := self.undecided(index):
             self._settle(index, completion)
             self._retries.create_task(self._land_later(question, index, completion, replayed))
+        else:
+            self._end(index, completion, replayed=replayed)
 
-    async def _land_later(self, question: Awaitable[None], index: int, completion: Completion, replayed: bool) -> None:
+    def _forget(self, index: int) -> None:
+        """Nobody wants to know any more what was asked about a draw."""
+        if question := self.undecided(index):
+            question.cancel()
+
+    async def _land_later(
+        self, question: asyncio.Task[None], index: int, completion: Completion, replayed: bool
+    ) -> None:
         try:
             await question
         finally:
@@ -249,12 +270,14 @@ class Flight:
     def _land(self, index: int, completion: Completion, replayed: bool) -> None:
         if index in self.cuts and completion.finish is not Finish.error:
             completion = _cut_back(completion, *self.cuts[index])
-        if self.memory and not replayed and completion.usage.calls and completion.finish is not Finish.error:
-            self.memory.remember(self.keys[index], completion)
+        if (stands := self.stands(index)) > max(completion.tokens, completion.stands):
+            completion = replace(completion, stands=stands)
         if self.lost[index]:
             lost = Usage(output_tokens=self.lost[index])
             finish = Finish.budget if completion.finish is Finish.length else completion.finish
             completion = replace(completion, usage=completion.usage + lost, finish=finish)
+        if self.memory and not replayed and completion.usage.calls and completion.finish is not Finish.error:
+            self.memory.remember(self.keys[index], completion)
         self.land(index, completion, replayed)
 
 

@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
+from thinkscale.answers import extract
 from thinkscale.answers.algebra import Memory as Verdicts
 from thinkscale.answers.partition import Vote
 from thinkscale.budget import Ledger
@@ -18,7 +19,7 @@ from thinkscale.errors import EngineError
 from thinkscale.identity import prompt_name, sampling_name, text_name
 from thinkscale.session.flight import Memory
 from thinkscale.session.landing import Landing, Slots
-from thinkscale.types import AnswerKind, Finish, Message, Path, Problem, Sampling, Trace, Usage
+from thinkscale.types import Answer, AnswerKind, Finish, Message, Path, Problem, Sampling, Trace, Usage
 
 
 class Journal(Protocol):
@@ -91,6 +92,10 @@ class Run:
     branches: dict[Path, int] = field(default_factory=dict)
     """How many branches every path has below it."""
     _slots: dict[int, Slots] = field(default_factory=dict)
+    _places: dict[int, int] = field(default_factory=dict)
+    _prompt: tuple[Message, ...] = ()
+    _question: str = ""
+    _found: dict[tuple[str, AnswerKind, bool], Answer | None] = field(default_factory=dict)
     _named: tuple[tuple[Message, ...], str] | None = None
     _sampled: tuple[Sampling, str] | None = None
 
@@ -102,10 +107,15 @@ class Run:
         """Keep what made a draw fail."""
         self.failure = failure
 
+    def places(self, engine: Engine) -> int:
+        """How many draws an engine makes at once: read once, since the sizes of waves follow from it."""
+        return self._places.setdefault(id(engine), engine.capabilities.concurrency)
+
     def slots(self, engine: Engine) -> Slots:
-        """The places of an engine."""
-        limit = self.concurrency or engine.capabilities.concurrency
-        return self._slots.setdefault(id(engine), Slots(limit))
+        """The places of an engine that this run may take."""
+        if (slots := self._slots.get(id(engine))) is None:
+            slots = self._slots[id(engine)] = Slots(self.concurrency or self.places(engine))
+        return slots
 
     def record(self, trace: Trace, role: str, *, replayed: bool) -> None:
         """Write a finished call down and tell whoever watches."""
@@ -149,6 +159,15 @@ class Run:
         if self._sampled is None or self._sampled[0] is not sampling:
             self._sampled = (sampling, sampling_name(sampling))
         return self._sampled[1]
+
+    def find(self, prompt: tuple[Message, ...], text: str, kind: AnswerKind, finish: Finish) -> Answer | None:
+        """The answer in a text; equal texts behind one prompt are read once."""
+        if self._prompt is not prompt:
+            self._prompt, self._question, self._found = prompt, Problem(messages=prompt).question, {}
+        asked = (text, kind, finish.ended)
+        if asked not in self._found:
+            self._found[asked] = extract(text, kind, self._question, truncated=not finish.ended)
+        return self._found[asked]
 
     def vote(self, path: Path, kind: AnswerKind) -> Vote:
         """The classes of the answers at one place of the tree, which are one vote."""

@@ -32,7 +32,8 @@ def root(place: Place, what: Problem | Sequence[Message], n: int, parents: Seque
         return [replace(start, path=path, parents=above) for path in place.run.branch(above[0], n)]
     first = place.run.number(place.role, start, n)
     # The prompt and the segments are shared, by which calls see that these draws continue the same text.
-    return [replace(start, path=(*place.path, first + j)) for j in range(n)]
+    prompt, segments, tools = start.prompt, start.segments, start.tools
+    return [Trace(prompt=prompt, segments=segments, path=(*place.path, first + j), tools=tools) for j in range(n)]
 
 
 def forks(place: Place, trace: Trace, n: int) -> list[Trace]:

@@ -114,7 +114,7 @@ class Session:
         problems = [problem_of(self.place, what)] * n
 
         def begin(which: slice, progress: Progress | None = None) -> AsyncGenerator[tuple[int, Trace | None], None]:
-            calls = replace(self._calls(starts[which], sampling, until, every), progress=progress)
+            calls = self._calls(starts[which], sampling, until, every, progress=progress)
             return self._through(problems[which], calls, through[which]) if through else follow_calls(calls)
 
         rule = enough.within(n) if enough is not None and hasattr(enough, "within") else enough
@@ -376,6 +376,7 @@ class Session:
         every: int = 1,
         *,
         place: Place | None = None,
+        progress: Progress | None = None,
     ) -> Calls:
         return Calls(
             place=place or self.place,
@@ -383,6 +384,7 @@ class Session:
             sampling=sampling_with(self.place, sampling),
             until=until,
             every=every,
+            progress=progress,
             marks=frozenset(cast(Sequence[str], sampling.get("stop") or ())),
         )
 

@@ -80,7 +80,7 @@ class Waves:
         left = self.n - begun
         fewest = least(self.rule, self.draws, left)
         fit = self.place.ledger.fit(self.each, left)
-        places = self.place.capabilities.concurrency
+        places = self.place.run.places(self.place.engine)
         size = wave_size(self.pace, fewest, n=self.n, left=left, places=places, fit=fit)
         return Wave(range(begun, begun + size))
 

@@ -1,7 +1,7 @@
 """Stop rules: pure predicates that say "these samples are enough". They see the pool so far and never look ahead.
 
-A rule is shown the first 1, 2, … traces in draw order, whatever order they finish in, so concurrency cannot change
-where it fires.
+A rule is shown the first 1, 2, … traces in the order of their tokens, wave after wave, whatever order they finish in:
+concurrency cannot change where it fires.
 """
 
 from __future__ import annotations

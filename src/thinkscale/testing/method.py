@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from functools import partial
+from itertools import product
 
 from thinkscale.budget import Budget, Cost
 from thinkscale.built_in import BUILT_IN
@@ -12,12 +14,13 @@ from thinkscale.contracts import rank
 from thinkscale.engines.scripted import EVERYTHING, Cue, Line, Scripted
 from thinkscale.errors import CapabilityError, EngineError
 from thinkscale.needs import needs_of
+from thinkscale.pace import Pace
 from thinkscale.registry import components, kebab, lookup, names, parse
 from thinkscale.selection.majority import rule_of
 from thinkscale.session import Method
 from thinkscale.store import Store
 from thinkscale.testing.guarantees import Guarantee, Passed, Told, keep, made
-from thinkscale.testing.runs import BUDGETS, CAP, outcome_of, talk
+from thinkscale.testing.runs import BUDGETS, CAP, Uneven, outcome_of, talk
 from thinkscale.types import Outcome, Stopped
 
 
@@ -60,14 +63,36 @@ def _registered(cls: type) -> bool:
 
 
 async def _check_repeats(method: Method, script: Callable[[Cue], Line]) -> None:
-    for budget in (Budget(), Budget(tokens=90), Budget(calls=5)):
-        serial = await outcome_of(method, Scripted(script), budget, concurrency=1)
-        for concurrency in (3, None):
-            other = await outcome_of(method, Scripted(script), budget, concurrency)
-            where = f"under {budget} with {concurrency or 'all'} draws at once"
+    for paced in _at_every_pace(method):
+        await _check_order(paced, script)
+
+
+def _at_every_pace(method: Method) -> list[Method]:
+    """A method at every pace, where it has one."""
+    if "pace" not in {f.name for f in dataclasses.fields(method)}:  # type: ignore[arg-type]
+        return [method]
+    return [dataclasses.replace(method, pace=pace) for pace in Pace]  # type: ignore[type-var]
+
+
+async def _check_order(method: Method, script: Callable[[Cue], Line]) -> None:
+    """Whoever is fast, however many are under way: the same traces vote."""
+    silent: Callable[[Cue], Line] = partial(_all_at_once, script)
+    told = [(budget, script) for budget in (Budget(), Budget(tokens=90), Budget(calls=5))]
+    for budget, says in (*told, (Budget(), silent)):
+        serial = await outcome_of(method, Scripted(says), budget, concurrency=1)
+        for engine, concurrency in product((Scripted, Uneven), (3, None)):
+            other = await outcome_of(method, engine(says), budget, concurrency)
+            at = f", at the pace `{method.pace}`" if hasattr(method, "pace") else ""
+            where = f"under {budget} with {concurrency or 'all'} draws at once{at}"
             assert other.answer == serial.answer, f"{where} the answer is {other.answer}, serially {serial.answer}"
             assert other.votes == serial.votes, f"{where} the votes differ from the serial run"
             assert _voters(other) == _voters(serial), f"{where} other traces voted than in the serial run"
+
+
+def _all_at_once(script: Callable[[Cue], Line], cue: Cue) -> Line:
+    """A line of an engine that tells nothing before a draw is complete."""
+    said = script(cue)
+    return dataclasses.replace(Line(says=said) if isinstance(said, str) else said, pace=None)
 
 
 def _voters(outcome: Outcome) -> list[tuple[tuple[int, ...], str]]:

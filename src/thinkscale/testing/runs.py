@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import random
+from collections.abc import AsyncGenerator
 from dataclasses import replace
 from typing import cast
 
 from thinkscale.api import solve
 from thinkscale.budget import Budget
-from thinkscale.engines.protocol import Engine
+from thinkscale.engines.protocol import Abort, Chunk, Engine, Request
 from thinkscale.engines.scripted import Cue, Line, Scripted
 from thinkscale.needs import needs_of
 from thinkscale.registry import parse
@@ -30,6 +32,26 @@ def talk(cue: Cue) -> Line:
     """A line whose length, thinking and answer depend on the seed alone."""
     steps = " ".join(f"Step {i} gives {i * 7}." for i in range(1, 2 + cue.seed % 5))
     return Line(says=f" {steps} The answer is {12 + cue.seed % 3}.", logprob=-0.1 - (cue.seed % 7) / 10, pace=0.0)
+
+
+class Uneven(Scripted):
+    """A model whose draws are written at speeds of their own, one word of some draw after another of any."""
+
+    async def stream(self, request: Request, abort: Abort | None = None) -> AsyncGenerator[Chunk, None]:
+        """Speak one line per draw."""
+        chance = random.Random(len(self.cues))
+        speeds = {i: chance.choice((0.1, 1.0, 1.0, 9.0)) for i in range(request.n)}
+        drawn = {}
+        for i, seed in enumerate(request.seeds):
+            alone = replace(request, seeds=(seed,), paths=request.paths[i : i + 1])
+            drawn[i] = super().stream(alone, Abort(parent=abort, renumbered=(i,)) if abort else None)
+        while drawn:
+            index = min(drawn, key=lambda i: chance.random() * speeds[i])
+            async for chunk in drawn[index]:
+                yield replace(chunk, index=index)
+                break
+            else:
+                del drawn[index]
 
 
 async def outcome_of(

@@ -24,7 +24,7 @@ from thinkscale.types import LogprobSpace
 
 OPENAI_URL = "https://api.openai.com/v1"
 CONCURRENCY = 256
-"""Draws in flight at once, unless said otherwise."""
+"""Draws in flight at once, where neither the caller nor the server says."""
 DIALECTS: dict[str, type[Chat] | type[Completions] | type[Responses]] = {
     "chat": Chat,
     "completions": Completions,
@@ -55,7 +55,7 @@ class Http:
         model: its name there; the only one that the server lists when absent.
         key: sent as a bearer token; `OPENAI_API_KEY` when absent.
         api: `chat`, `completions` (the prompt is the text as it is, no chat template) or `responses`.
-        concurrency: most draws in flight at once.
+        concurrency: most draws in flight at once; when absent, the slots of the server if it tells them, else 256.
         context: tokens of prompt and answer together, where the server does not say.
         think: how thinking is marked; by the model's name when absent.
         price: what a million tokens cost.
@@ -73,7 +73,7 @@ class Http:
         model: str | None = None,
         key: str | None = None,
         api: str = "chat",
-        concurrency: int = CONCURRENCY,
+        concurrency: int | None = None,
         context: int | None = None,
         think: ThinkFormat | None = None,
         price: Price | None = None,
@@ -82,7 +82,7 @@ class Http:
     ) -> None:
         if api not in DIALECTS:
             raise SettingsError(f"`api={api}` is no dialect{nearest(api, list(DIALECTS))}")
-        if concurrency < 1:
+        if concurrency is not None and concurrency < 1:
             raise SettingsError(f"`concurrency={concurrency}` must be at least 1")
         address = base_url or os.environ.get("OPENAI_BASE_URL") or OPENAI_URL
         self.transport = Transport(address, key or os.environ.get("OPENAI_API_KEY"), idle=idle, total=total)
@@ -112,7 +112,8 @@ class Http:
         self.server = server_of(chosen.owner)
         most, context = self.server.most, self._context or chosen.context
         if self.server is LLAMACPP:
-            most = await self._slots()
+            slots = await self._slots()
+            self._concurrency, most = self._concurrency or slots, slots or 1
         capabilities = replace(self._described(self.server, chosen.id, context), vocab=chosen.vocab)
         self._capabilities = capabilities
         habits = self.server.habits
@@ -219,20 +220,20 @@ class Http:
             name=model,
             can=can,
             context=context,
-            concurrency=self._concurrency,
+            concurrency=self._concurrency or CONCURRENCY,
             exact=False,
             think=think,
             price=self._price,
         )
 
     async def _slots(self) -> int | None:
-        """Most choices of one request that llama.cpp's server takes: its slots."""
+        """The slots of llama.cpp's server: draws that it makes at once, and most choices of one request."""
         try:
             told = await self.transport.get("props", root=True)
         except EngineError:
-            return 1
+            return None
         slots = told.get("total_slots") if isinstance(told, Mapping) else None
-        return slots if isinstance(slots, int) and slots > 0 else 1
+        return slots if type(slots) is int and slots > 0 else None
 
     def _refuse(self, request: Request) -> None:
         if request.steps:
