@@ -322,8 +322,8 @@ def _page(problem: Problem, method: object, engine: Engine, budget: Budget, *, r
 
 def _doubt(outcome: Outcome, run: Run, kind: AnswerKind) -> None:
     """Warn where answers that could not be compared might change the winner."""
-    own = [t.answer.own or t.answer.key for t in outcome.traces if t.answer is not None]
-    if run.vote((), kind).partition(own).may_change({vote.key: vote.weight for vote in outcome.votes}):
+    vote = run.vote((), kind)
+    if vote.undecided and vote.partition(()).may_change({v.key: v.weight for v in outcome.votes}):
         run.warn("some answers could not be compared: were they the same, another answer might have won")
 
 

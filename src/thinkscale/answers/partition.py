@@ -125,6 +125,15 @@ class Vote:
         self.version = 0
         """Grows when a key that was taken in before gets another label, so that only then all are to be looked up."""
 
+    def __contains__(self, key: str) -> bool:
+        """Whether the label of a key is known."""
+        return key in self._labels
+
+    @property
+    def undecided(self) -> bool:
+        """Whether there are answers of which nobody could say whether they are one."""
+        return bool(self._undecided)
+
     def settled(self, keys: Iterable[str]) -> bool:
         """Take keys in; whether their labels are known without asking algebra, so that `add` can be skipped."""
         fresh = self._take_in(keys)

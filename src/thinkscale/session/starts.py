@@ -67,8 +67,8 @@ async def agree(place: Place, traces: list[Trace], new: Trace) -> None:
     if new.answer is None:
         return
     vote = place.run.vote(place.path, place.kind)
-    before = vote.version
-    if not vote.settled([new.answer.own or new.answer.key]):
+    before, own = vote.version, new.answer.own or new.answer.key
+    if own not in vote and not vote.settled([own]):
         await vote.add(())
     if vote.version == before:
         traces[-1] = label(vote, new)

@@ -187,12 +187,12 @@ class Trace:
     @property
     def text(self) -> str:
         """Everything after the prompt, injected text included."""
-        return "".join(s.text for s in self.segments)
+        return self.segments[0].text if len(self.segments) == 1 else "".join(s.text for s in self.segments)
 
     @property
     def tokens(self) -> int:
         """Tokens sampled, in all segments."""
-        return sum(s.tokens for s in self.segments)
+        return self.segments[0].tokens if len(self.segments) == 1 else sum(s.tokens for s in self.segments)
 
     @property
     def growing(self) -> bool:
