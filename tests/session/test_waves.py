@@ -30,9 +30,9 @@ from thinkscale.store import Store
 from thinkscale.types import Answer, AnswerKind, Finish, Problem, Sampling, Trace, Usage
 
 PROBLEM = Problem.of("2 + 2?", AnswerKind.math)
-RUNS = int(os.environ.get("THINKSCALE_WAVE_RUNS", "4500"))
+RUNS = int(os.environ.get("THINKSCALE_WAVE_RUNS", "5000"))
 """Random runs, over all kinds of them."""
-KINDS = ("plain", "breaks", "snaps", "budget", "until", "asked", "by", "replay", "replay-budget")
+KINDS = ("plain", "breaks", "snaps", "caps", "budget", "until", "asked", "by", "replay", "replay-budget")
 
 
 @dataclass(frozen=True)
@@ -121,6 +121,8 @@ class Case:
         self.piece = 1 if self.kind in ("until", "asked") else chance.choice((1, 3, 20))
         self.snaps = chance.randint(0, 2) if self.kind == "snaps" else 0
         self.budget, self.cap = Budget(), 400
+        if self.kind == "caps":
+            self.cap = chance.choice((1, 4, 8, 12))
         if "budget" in self.kind:
             self.cap = chance.choice((8, 12, 20))
             self.budget = chance.choice((Budget(tokens=chance.randint(0, 90)), Budget(calls=chance.randint(0, 12))))

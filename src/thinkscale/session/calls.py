@@ -136,7 +136,7 @@ async def _launch_group(
 def _groups(calls: Calls) -> list[Sequence[int]]:
     """Indices of the starts, those that continue the same text together, in the order of their first ones."""
     starts, name_of = calls.starts, calls.place.run.name_of
-    if calls.steps:
+    if calls.steps or len(starts) == 1:
         return [[i] for i in range(len(starts))]
     same: dict[object, list[int]] = {}
     for i, start in enumerate(starts):

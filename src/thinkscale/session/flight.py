@@ -138,6 +138,7 @@ class Flight:
                 with attempt:
                     if attempt.num == 1:
                         raise failure
+                    await self._cut(wanted)
                     await self._stream(wanted)
         except EngineError as error:
             await self._cut(wanted)
@@ -171,7 +172,6 @@ class Flight:
 
     async def _stream(self, wanted: list[int]) -> None:
         """Make one request for those of the draws that are missing; one that fails alone leaves `wanted`."""
-        await self._cut(wanted)
         asked = self._missing(wanted)
         if not asked:
             return
@@ -227,7 +227,8 @@ class Flight:
         return True if error.retry_after is None else error.retry_after
 
     def _missing(self, wanted: Sequence[int]) -> list[int]:
-        return [i for i in wanted if i not in self.landed]
+        landed = self.landed
+        return [i for i in wanted if i not in landed]
 
     def _partial(self, index: int, finish: Finish, error: str | None = None) -> Completion:
         """What arrived of a draw that did not reach its end."""

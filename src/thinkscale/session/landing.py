@@ -65,7 +65,9 @@ class Landing(Generic[T]):
         self.timed_out = False
         """Whether the abort came from the clock rather than from the consumer."""
         self.surplus: list[T] = []
-        self._arrived: asyncio.Queue[tuple[int, T] | None] = asyncio.Queue()
+        self._arrived: deque[tuple[int, T] | None] = deque()
+        self._wanted: asyncio.Future[None] | None = None
+        """What the consumer waits for while nothing is down."""
         self._admitting = False
         self._caught_up = asyncio.Event()
 
@@ -73,7 +75,12 @@ class Landing(Generic[T]):
         """Deliver one result."""
         if not self.abort.everything:
             self._caught_up.clear()
-        self._arrived.put_nowait((index, result))
+        self._deliver((index, result))
+
+    def _deliver(self, arrived: tuple[int, T] | None) -> None:
+        self._arrived.append(arrived)
+        if self._wanted is not None and not self._wanted.done():
+            self._wanted.set_result(None)
 
     async def looked_at(self) -> None:
         """Wait until the consumer has seen everything that is down: it may not want any more."""
@@ -109,7 +116,7 @@ class Landing(Generic[T]):
         When the consumer leaves, `launch` has `patience` seconds to end by itself before it is cancelled.
         """
         launching = asyncio.create_task(launch)
-        launching.add_done_callback(lambda _: self._arrived.put_nowait(None))
+        launching.add_done_callback(lambda _: self._deliver(None))
         try:
             while (arrived := await self._next()) is not None:
                 yield arrived
@@ -121,9 +128,11 @@ class Landing(Generic[T]):
             await self._end(launching, patience)
 
     async def _next(self) -> tuple[int, T] | None:
-        if self._arrived.empty():
+        while not self._arrived:
             self._caught_up.set()
-        return await self._arrived.get()
+            self._wanted = asyncio.get_running_loop().create_future()
+            await self._wanted
+        return self._arrived.popleft()
 
     async def _end(self, launching: asyncio.Task[None], patience: float) -> None:
         self.abort.end()
@@ -136,6 +145,5 @@ class Landing(Generic[T]):
             await asyncio.wait({launching})
         if not launching.cancelled():
             launching.exception()  # marked as seen: what was not needed any more may fail unheard
-        while not self._arrived.empty():
-            if (arrived := self._arrived.get_nowait()) is not None:
-                self.surplus.append(arrived[1])
+        self.surplus += [arrived[1] for arrived in self._arrived if arrived is not None]
+        self._arrived.clear()
