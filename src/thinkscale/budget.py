@@ -275,7 +275,8 @@ class Ledger:
 
     def _reserve(self, grant: Grant) -> Grant:
         if self._bounds:
-            self._reserved += self._bounded(grant.each) * grant.draws
+            each = self._bounded(grant.each)
+            self._reserved += each if grant.draws == 1 else each * grant.draws
         self.in_flight += grant.draws
         return grant
 
@@ -310,7 +311,7 @@ class _Turn:
 
 
 def _pieces(left: Cost, each: Cost, draws: int) -> int:
-    if (each * draws).within(left):
+    if (each if draws == 1 else each * draws).within(left):
         return draws
     fits = draws
     for have, want in ((left.tokens, each.tokens), (left.calls, each.calls), (left.usd + 1e-9, each.usd)):

@@ -102,7 +102,8 @@ class Landing(Generic[T]):
         finally:
             self._admitting = False
             admission.close()
-        await self.looked_at()
+        if not self._caught_up.is_set():
+            await self.looked_at()
         if admitted is not None and self.abort.everything:
             undo(admitted)
             return None
