@@ -1,7 +1,7 @@
 """Components from files that belong to no package: `FILE.py:Class` stands wherever a name does.
 
-A file is loaded again when its text has changed, so that a notebook sees what was just edited; the digest of its text
-is part of what names a run. It knows neither kinds nor specs.
+A file whose text has changed is loaded again, so an edit shows in a running notebook; the digest of its text is part of
+the name of a run. It knows neither kinds nor specs.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _FILED = re.compile(r".+\.py:[A-Za-z_]\w*")
 
 @dataclass(frozen=True, slots=True)
 class _Loaded:
-    """A file as it was when it was loaded."""
+    """One loaded version of a file."""
 
     path: Path
     digest: str
@@ -31,16 +31,16 @@ class _Loaded:
 
 _files: dict[Path, _Loaded] = {}
 _modules: dict[str, _Loaded] = {}
-"""Every version that was ever loaded, by the name of its module: its objects live on."""
+"""Every version ever loaded, by module name: its objects may still be in use."""
 
 
 def is_filed(name: str) -> bool:
-    """Whether a name is that of a class in a file, `FILE.py:Class`."""
+    """Whether a name has the form `FILE.py:Class`."""
     return _FILED.fullmatch(name) is not None
 
 
 def load(name: str) -> type:
-    """The class that `FILE.py:Class` names, from the file as it is now.
+    """The class that `FILE.py:Class` names, from the present text of the file.
 
     Raises:
         SpecError: there is no such file, it does not import, or it has no such class.
@@ -67,7 +67,7 @@ def digest_of(cls: type) -> str | None:
 
 
 def line_of(error: BaseException, path: str) -> int | None:
-    """The last line of a file that an error came by."""
+    """The innermost line of a file in the traceback of an error; `None` if it has none."""
     line = error.lineno if isinstance(error, SyntaxError) and error.filename == path else None
     trail = error.__traceback__
     while trail is not None:
@@ -78,7 +78,7 @@ def line_of(error: BaseException, path: str) -> int | None:
 
 
 def shown(path: str | Path) -> str:
-    """A path as it can be typed in the current folder."""
+    """A path as one would type it in the current folder."""
     try:
         return f"./{Path(path).relative_to(Path.cwd()).as_posix()}"
     except (ValueError, OSError):
@@ -86,7 +86,7 @@ def shown(path: str | Path) -> str:
 
 
 def told(error: BaseException) -> str:
-    """An error in one line: its class and its words."""
+    """An error in one line: class and message."""
     words = " ".join(str(error).split())
     return f"{type(error).__name__}: {words}" if words else type(error).__name__
 
@@ -124,7 +124,7 @@ def _import(path: str, at: Path, source: bytes, digest: str) -> ModuleType:
 
 @contextmanager
 def _neighbours(folder: Path) -> Iterator[None]:
-    """A file finds the modules beside it, after all others."""
+    """Let a file import modules beside it, which come last on the path."""
     sys.path.append(str(folder))
     try:
         yield

@@ -1,7 +1,7 @@
-"""What components promise one another, checked where their results enter: one sentence that names component and line.
+"""Checks of what components return, so that a broken promise is one error with the component's name, file and line.
 
-A component of a package or file of one's own returns what it likes. Here it is held to its signature, so that what is
-wrong is said of the component that is wrong and not of whoever read its result.
+Components from packages and files may return anything. Checking here puts the error on the component that is wrong, and
+not on the code that read its result.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from thinkscale.registry import called, components
 from thinkscale.types import Outcome, Problem, Ranking, Score, Trace
 
 TAKEN = {"solve": "self, problem, llm", "score": "self, problem, traces, llm"}
-"""What components are called with."""
+"""The parameters of each member."""
 _OWN = __name__.partition(".")[0] + "."
 
 
 async def solve_by(method: object, problem: Problem, llm: object) -> Outcome:
-    """What a method makes of a problem.
+    """Solve a problem by a method.
 
     Raises:
-        ContractError: it returned something else than an outcome, or failed in a line that is not ours.
+        ContractError: it returned no outcome, or failed in a line outside this package.
     """
     try:
         outcome = await _begin(method, "solve", problem, llm)
@@ -39,10 +39,10 @@ async def solve_by(method: object, problem: Problem, llm: object) -> Outcome:
 
 
 async def scores_of(scorer: object, problem: Problem, traces: Sequence[Trace], llm: object) -> list[Score]:
-    """What a scorer makes of traces: one score for each, in order.
+    """Score traces: one score for each, in order.
 
     Raises:
-        ContractError: it takes something else, or returned no list of as many scores.
+        ContractError: it has another signature, or did not return one score per trace.
     """
     scores = await _begin(scorer, "score", problem, traces, llm)
     if not isinstance(scores, list | tuple) or (odd := [s for s in scores if not isinstance(s, Score)]):
@@ -57,7 +57,7 @@ async def scores_of(scorer: object, problem: Problem, traces: Sequence[Trace], l
 
 
 def rank(selector: Callable[[Sequence[Trace]], Ranking], traces: Sequence[Trace]) -> Ranking:
-    """How a selection rule ranks a pool.
+    """Rank a pool by a selection rule.
 
     Raises:
         ContractError: it returned no ranking.
@@ -72,7 +72,7 @@ def verdict_of(rule: Callable[[Sequence[Trace]], bool], traces: Sequence[Trace])
     """Whether a stop rule is satisfied by some traces.
 
     Raises:
-        ContractError: it said neither true nor false.
+        ContractError: it returned neither true nor false.
     """
     verdict: object = rule(traces)
     if verdict is True or verdict is False:
@@ -83,7 +83,7 @@ def verdict_of(rule: Callable[[Sequence[Trace]], bool], traces: Sequence[Trace])
 
 
 def no_action(policy: object, action: object) -> ContractError:
-    """The error about a policy, a generator, that yielded something else than an action."""
+    """The error about a policy that yielded no action."""
     code = getattr(policy, "gi_code", None) or getattr(policy, "ag_code", None)
     frame = getattr(policy, "gi_frame", None) or getattr(policy, "ag_frame", None)
     where = f" ({shown(code.co_filename)}, line {frame.f_lineno})" if code and frame else ""
@@ -92,9 +92,9 @@ def no_action(policy: object, action: object) -> ContractError:
 
 
 def blame(component: object, error: BaseException) -> ContractError | None:
-    """The sentence about an error that came by a line of a component, or of one nested in it, that is not ours.
+    """The error to raise for one that passed through a component from outside this package; `None` for any other.
 
-    Errors that are raised on purpose, ours and failed assertions, speak for themselves.
+    Our own errors and failed assertions are raised on purpose and stay as they are. Nested components are blamed first.
     """
     error = first_failure(error)
     if isinstance(error, ThinkscaleError | AssertionError):
@@ -107,7 +107,7 @@ def blame(component: object, error: BaseException) -> ContractError | None:
 
 
 def name_of(component: object) -> str:
-    """What a component is called: its name in specs, or that of its class or function."""
+    """The name of a component in specs, or that of its class or function."""
     if hasattr(component, "__dataclass_fields__") or digest_of(type(component)):
         return called(type(component))
     named: str = getattr(component, "__name__", type(component).__name__)
@@ -115,7 +115,7 @@ def name_of(component: object) -> str:
 
 
 def path_of(component: object) -> str | None:
-    """The file of a component of somebody else's."""
+    """The file that a component from outside this package is defined in; `None` for ours."""
     module = getattr(component, "__module__", "")
     return None if module.startswith(_OWN) else getattr(sys.modules.get(module), "__file__", None)
 
@@ -129,7 +129,7 @@ def _breach(component: object, member: str, seen: str) -> ContractError:
 
 
 def _begin(component: object, member: str, *arguments: object) -> Awaitable[object]:
-    """The work of a component, once it is known to take its arguments and to be one that can be awaited."""
+    """Call a member of a component; the arguments have to fit, and the result has to be awaitable."""
     function = getattr(component, member, None)
     if function is None:
         raise _breach(component, member, f"is missing: write `async def {member}({TAKEN[member]})`")

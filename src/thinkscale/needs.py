@@ -1,7 +1,7 @@
-"""What a component asks of the world, in one record, and what it and everything nested in it ask together.
+"""What a component requires, in one record, and what it and everything nested in it require together.
 
-A method, scorer, selection rule or stop rule says it in `needs`, a class variable or a property; one that says nothing
-asks for nothing. Everything that is refused before a run is refused by these records. They know no engine and no run.
+A method, scorer, selection rule or stop rule states it in `needs`, a class variable or a property; without `needs` it
+requires nothing. Every refusal before a run follows from these records. They know no engine and no run.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Capability(StrEnum):
 
 
 class Feature(StrEnum):
-    """Something that a request may have, by the name of its field."""
+    """A feature of a request, by the name of its field."""
 
     choices = "n"
     logprobs = "logprobs"
@@ -63,39 +63,39 @@ class Sign(StrEnum):
 
 Abilities = frozenset[Capability]
 IN_A_TURN = frozenset({Feature.tools, Feature.shape, Feature.stop, Feature.logprobs})
-"""What is lost by writing into a turn that the model began."""
+"""What a component loses that writes into a turn the model began."""
 IN_A_QUESTION = frozenset({Feature.tools, Feature.images, Feature.shape, Feature.stop})
-"""What is lost by putting a question of one's own about the text of attempts."""
+"""What a component loses that asks a question of its own about the text of attempts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Needs:
-    """What a component asks of the world. `needs_of` adds up what it and its parts ask."""
+    """What a component requires by itself. `needs_of` adds up what it and its parts require."""
 
     can: Abilities = frozenset()
-    """What the engine that it runs on must be able to do."""
+    """Capabilities of the engine that it runs on."""
     roles: Mapping[str, Abilities] = field(default_factory=dict)
-    """Roles that it asks, with what each must be able to do; the main engine plays those that nobody was named for."""
+    """Roles that it calls, with the capabilities of each; the main engine plays those without one of their own."""
     players: frozenset[str] = frozenset()
-    """Roles that it and its parts run on instead; each has to be played, the main engine does not stand in."""
+    """Roles that it and its parts run on instead of the main engine; each needs an engine of its own."""
     tools: frozenset[str] = frozenset()
-    """What must be at hand beside engines, by name: a sandbox, a retriever, an evaluator."""
+    """What it needs beside engines, by name: a sandbox, a retriever, an evaluator."""
     top_logprobs: int = 0
-    """Likeliest tokens that have to be told at each position."""
+    """How many of the likeliest tokens it reads at each position."""
     either: tuple[tuple[Needs, ...], ...] = ()
-    """Choices that follow from the engine: of each, the first that can be served is what is asked, beside the above."""
+    """Alternatives: of each tuple, the first one that the engines support is required, beside the fields above."""
     scores: frozenset[str] = frozenset()
-    """Kinds of scores that a rule reads off attempts; the empty text is the latest score, whatever its kind."""
+    """Kinds of scores that a rule reads; the empty text is the latest score of any kind."""
     summed: bool = False
-    """Whether a rule sums scores as they are, so that it refuses those below 0."""
+    """Whether a rule sums raw scores, and so refuses scores below 0."""
     gives: Mapping[str, Sign] = field(default_factory=dict)
     """Kinds of scores that it attaches to attempts, with what is known of their sign."""
     loses: frozenset[Feature] = frozenset()
-    """What of a request does not survive it."""
+    """Features of a request that it loses."""
     keeps: frozenset[Feature] = frozenset()
-    """What its parts would lose and do not within it."""
+    """Features that its parts would lose by themselves but not inside it."""
     effort: Mapping[str, int] = field(default_factory=dict)
-    """Fields that `reasoning_effort` scales, with the least value of each."""
+    """Fields that `reasoning_effort` scales, with the smallest value of each."""
 
     def __or__(self, other: Needs) -> Needs:
         return Needs(
@@ -114,28 +114,28 @@ class Needs:
         )
 
     def of(self, role: str) -> Abilities:
-        """What the engine in a role must be able to do; `main` is the main engine."""
+        """Capabilities required of the engine in a role; `main` is the main engine."""
         return self.can if role == "main" else self.roles.get(role, frozenset())
 
     def everything(self) -> Abilities:
-        """What the engines of all roles together must be able to do."""
+        """Capabilities required of the engines of all roles together."""
         return self.can.union(*self.roles.values())
 
     def served(self, can: Callable[[str], Abilities]) -> Needs:
-        """The same with every choice made.
+        """The same with one alternative taken of each tuple in `either`.
 
         Args:
-            can: what the engine in a role offers.
+            can: the capabilities of the engine in a role.
         """
         made = [next((n for n in choice if n.met(can)), choice[-1]) for choice in self.either]
         return reduce(or_, made, replace(self, either=()))
 
     def met(self, can: Callable[[str], Abilities]) -> bool:
-        """Whether the engines offer it."""
+        """Whether the engines have every capability that is required."""
         return all(self.of(role) <= can(role) for role in ("main", *self.roles))
 
     def played_by(self, players: frozenset[str]) -> Needs:
-        """The same where others than the main engine have to serve it."""
+        """The same, required of the engines in these roles; of the main engine if there are none."""
         if not players:
             return self
         here = {role: self.can for role in players if role != "main"}
@@ -148,32 +148,32 @@ class Needs:
 
 
 NOTHING = Needs()
-"""What a component says that asks for nothing."""
+"""The needs of a component that requires nothing."""
 UNSAID = Needs()
-"""What stands for a component that does not say what it needs: nothing is asked, and nothing else is known of it."""
+"""The needs of a component that states none: nothing is required, and what it loses or gives is unknown."""
 
 
 def own_needs(component: object) -> Needs:
-    """What a component says of itself; the only place that knows what absent means."""
+    """The needs that a component states, or `UNSAID`; the only place that reads the attribute."""
     needs: Needs = getattr(component, "needs", UNSAID)
     return needs
 
 
 @remembered
 def needs_of(component: object) -> Needs:
-    """What a component and everything nested in it ask of the main engine, of other roles and of the world."""
+    """What a component and everything nested in it require of the main engine, of other roles and beside engines."""
     return reduce(or_, (needs for _, needs in each_need(component)), NOTHING)
 
 
 def each_need(
     component: object, players: frozenset[str] = frozenset(), kept: frozenset[Feature] = frozenset()
 ) -> Iterator[tuple[object, Needs]]:
-    """Every part with what it asks, depth first.
+    """Every part with its needs, depth first.
 
     Args:
-        component: where to begin.
-        players: the roles whose turn it is; none is the main engine.
-        kept: what is not lost, whatever a part says.
+        component: the outermost one.
+        players: the roles that it runs on; empty for the main engine.
+        kept: features that are not lost, whatever a part states.
     """
     own = own_needs(component)
     players = own.players or players
@@ -188,7 +188,7 @@ def _unite(a: Mapping[str, Abilities], b: Mapping[str, Abilities]) -> dict[str, 
 
 @remembered
 def idle_rules(component: object) -> tuple[str, ...]:
-    """A warning for every rule within a component that reads scores which nothing gives, so that it does nothing."""
+    """One warning for every rule inside a component that reads scores which nothing gives."""
     found = []
     for whole, rule in _find_readers(component):
         given, wanted = _collect_gives(whole), own_needs(rule).scores
@@ -202,7 +202,7 @@ def idle_rules(component: object) -> tuple[str, ...]:
 
 
 def refuse_clashes(component: object) -> None:
-    """Refuse a rule that sums scores where none of those that it reads is above 0.
+    """Refuse a rule that sums scores of which none is above 0.
 
     Raises:
         ScorerError: naming the rule and the scores.
@@ -225,12 +225,12 @@ def _clash(component: object) -> str:
 
 
 def _find_readers(component: object) -> Iterator[tuple[object, object]]:
-    """Every rule that reads scores, behind what holds it."""
+    """Every (holder, rule) pair in which the rule reads scores."""
     for whole in components(component):
         yield from ((whole, part) for part in parts_of(whole) if own_needs(part).scores)
 
 
 def _collect_gives(whole: object) -> Mapping[str, Sign] | None:
-    """The scores that attempts of a component have; `None` where a part of it does not say what it gives."""
+    """Scores that a component attaches to attempts, by kind; `None` if a part of it states no needs."""
     parts = [own_needs(part) for part in components(whole)]
     return None if any(part is UNSAID for part in parts) else reduce(or_, parts, NOTHING).gives

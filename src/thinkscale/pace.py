@@ -1,8 +1,8 @@
-"""How many attempts run at once, and in which order their evidence counts: by output tokens, on a clock of tokens.
+"""How many attempts run at once, and in which order they count: by their number of output tokens.
 
-Draws are made in waves. Inside a wave an attempt of L tokens counts before every attempt of more tokens, whenever it
-comes in, so who votes is a function of the draws alone: neither of their speed nor of how many run at once. It knows
-indices and numbers of tokens; what a draw says, and how it is made, it does not know.
+Draws are made in waves. Inside a wave a shorter attempt counts before a longer one, whenever it arrives, so which
+attempts vote depends on the draws alone, not on their speed or on how many run at once. It knows indices and token
+counts; it does not know what a draw says or how it is made.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from thinkscale.stopping.counts import CountRule, Counts, counted
 from thinkscale.types import Trace
 
 Place = tuple[float, float]
-"""Where an attempt stands inside its wave: (tokens, index), the smaller the earlier."""
+"""The place of an attempt in its wave: (tokens, index); smaller counts earlier."""
 _NEVER = (math.inf, math.inf)
-"""Later than every attempt; one that failed for good stands at (infinity, index)."""
+"""Later than every attempt; an attempt that failed for good is at (infinity, index)."""
 
 
 class Pace(StrEnum):
@@ -46,9 +46,9 @@ class Foreseen(Protocol):
 def least(rule: StopRule | None, traces: Sequence[Trace], left: int) -> int:
     """The fewest further draws after which a stop rule could fire, from 1 to `left`.
 
-    A rule on counts is asked what it says once the leader has 1, 2, 4, … more votes, and between two of these numbers
-    by halves, since more votes for the leader never make it less sure. A rule that says so itself is asked. Any other
-    could fire after every draw; where there is none, or where it cannot fire any more, nothing is gained by waiting.
+    A rule on counts is tried with 1, 2, 4, … more votes for the leader, then by bisection, since more votes for the
+    leader never make it less sure. A rule with `soonest` answers by itself. Any other rule could fire after every draw.
+    Without a rule, or if it cannot fire any more, the result is `left`.
 
     Args:
         rule: the one that ends the drawing; `None` for none.
@@ -83,9 +83,9 @@ def _first(fires: Callable[[int], bool], most: int) -> int:
 
 
 def wave_size(pace: Pace, fewest: int, *, n: int, left: int, places: int | None = None, fit: int | None = None) -> int:
-    """How many of the next draws are one wave, at least 1: when nothing fits, it is one short draw.
+    """The size of the next wave, at least 1: if no full draw fits the budget, one short draw.
 
-    How many the run itself allows at once never enters: that makes a wave slower, not smaller.
+    The concurrency of the run is not a parameter: it makes a wave slower, not smaller.
 
     Args:
         pace: thrift, steady or swift.
@@ -103,8 +103,8 @@ class Wave:
     """The draws of one wave, and which of them are due: those that no unfinished draw can still come before.
 
     An attempt is due once (its tokens, its index) is smaller than (tokens written, index) of every unfinished draw,
-    those not begun included. `due` gives each attempt once, in order. What is told of draws that are not in the wave,
-    or over, is not heard. An event takes O(log n), amortised.
+    those not begun included. `due` yields each attempt once, in order. Events of draws that are over or not in the wave
+    are ignored. An event takes O(log n), amortised.
     """
 
     def __init__(self, indices: Iterable[int]) -> None:
@@ -114,9 +114,9 @@ class Wave:
         """A heap of lower bounds of what unfinished draws have written, one of each."""
         heapify(self._bounds)
         self._waiting: list[Place] = []
-        """A heap of what is over and not due."""
+        """A heap of draws that are over and not due."""
         self._lengths: dict[int, int] = {}
-        """Of what is over, due or not."""
+        """Tokens of every draw that is over, due or not."""
         self._due: list[int] = []
 
     @property
@@ -126,19 +126,19 @@ class Wave:
 
     @property
     def ready(self) -> bool:
-        """Whether `due` has something to give."""
+        """Whether `due` would yield an attempt."""
         return bool(self._waiting) and self._waiting[0] < self._watermark()
 
     def written(self, index: int, tokens: int) -> None:
-        """A draw has written so many tokens. One that is made anew has still written the most that it ever had."""
+        """A draw has written so many tokens; a draw that is repeated keeps its maximum."""
         if tokens > self._written.get(index, tokens):
             self._written[index] = tokens
 
     def ended(self, index: int, tokens: int) -> None:
         """A draw is over, complete, cut or capped, and its trace has so many sampled tokens.
 
-        It stands at these, or at the most that it was told to have written, where it broke off and came back shorter:
-        others may have counted since, relying on it.
+        Its place is at these tokens, or at the most that it was reported to have written if it broke off and came back
+        shorter: other attempts may have counted since because of that report.
         """
         written = self._written.pop(index, None)
         if written is not None:
@@ -152,7 +152,7 @@ class Wave:
             heappush(self._waiting, (math.inf, index))
 
     def refused(self, index: int) -> None:
-        """A draw is not made: it is in no wave."""
+        """A draw is not made: it leaves the wave."""
         self._written.pop(index, None)
 
     def due(self) -> Iterator[int]:
@@ -169,10 +169,10 @@ class Wave:
         return max((*self._lengths.values(), *self._written.values()), default=0)
 
     def needed(self, *, fired: bool) -> int:
-        """Tokens that the law needs of this wave, however many were paid.
+        """Tokens that the order of tokens requires of this wave, however many were paid.
 
-        If the rule fired, no draw is needed for longer than the attempt at which it did; of one that is not due, that
-        is all that can be known, and it is charged as much. Otherwise it is all that was written.
+        If the rule fired, no draw is required beyond the length of the attempt at which it fired, and every draw that
+        is not due is charged that length. Otherwise it is all that was written.
         """
         if not fired:
             return sum(self._lengths.values()) + sum(self._written.values())

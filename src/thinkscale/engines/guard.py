@@ -1,6 +1,6 @@
-"""What is believed of a server: how much it may send, for how long it may be silent, what shape that may have, and what
-a bill may say. Whatever passes here is data; what does not is one `EngineError`. It opens no connection and knows no
-dialect.
+"""Limits on what a server may send: bytes, silence, shapes, and the numbers in a bill.
+
+Data that passes is safe to use; anything else is one `EngineError`. It opens no connection and knows no dialect.
 """
 
 from __future__ import annotations
@@ -28,33 +28,33 @@ LISTING = 8 * 2**20
 COMPLAINT = 65536
 """Bytes of an error reply that are read."""
 STREAM, PER_TOKEN = 16 * 2**20, 8192
-"""Most bytes of a stream: so many, and so many more for each token that was asked for."""
+"""Most bytes of a stream: `STREAM`, plus `PER_TOKEN` for each token that was asked for."""
 DRAW = 2**19
 """Most tokens of a draw that was asked for without a cap."""
 PROMPT = 32768
 """Tokens that a server may add to a prompt: templates, tools, an instruction of its own."""
 PICTURES = 2**20
-"""Most tokens of a prompt that is more than text."""
+"""Most tokens of a prompt with images or other parts that are not text."""
 WAIT = 60.0
-"""Most seconds that are waited before a server is asked again."""
+"""Longest wait in seconds before a request is repeated."""
 LOOK = 1.0
-"""Seconds after which a connection that is silent is looked at."""
+"""Seconds between two checks of a silent connection."""
 _SPREAD, _SLACK = 16, 256
-"""Characters of a token, on average, that no text has more of; and characters to spare."""
+"""No text has more characters per token on average than `_SPREAD`, short texts of up to `_SLACK` characters aside."""
 _COARSE = 8
-"""Characters of a piece, on average, from which on it is more than a token."""
+"""Pieces with more characters than this, on average, hold several tokens each."""
 ODD = (TypeError, ValueError, KeyError, IndexError, AttributeError, OverflowError, RecursionError)
-"""What comes of reading an object that has another shape than it should."""
+"""Exceptions that reading an object of an unexpected shape raises."""
 _LONE = re.compile(r"[\ud800-\udc7f\udd00-\udfff]")
 _FLOOR = -100.0
 """Smallest log-probability, in nats; single precision holds none below -103, and servers write -9999 for it."""
 
 
 def loads(raw: bytes | bytearray) -> object:
-    r"""JSON as an object, also where a text ends in half a character, as in `"\ud83d"`, and where a number is `NaN`.
+    r"""Parse JSON; half a character at the end of a string (`"\ud83d"`) and the number `NaN` are accepted.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is no JSON.
     """
     try:
         return orjson.loads(raw)
@@ -67,16 +67,16 @@ def loads(raw: bytes | bytearray) -> object:
 
 
 class Halves:
-    """A text in pieces that may end, and begin, in the middle of a character."""
+    """Joins pieces of a text that are cut in the middle of characters."""
 
     def __init__(self) -> None:
         self._high = ""
         self._bytes = codecs.getincrementaldecoder("utf-8")("replace")
 
     def mend(self, piece: str, *, last: bool = False) -> str:
-        """The piece with whole characters; half of one at its end is held back for the next, unless it is the `last`.
+        """The piece in whole characters; half of one at its end is kept for the next piece, unless this is the `last`.
 
-        Halves are of two kinds: those of UTF-16 that JSON writes down, and bytes of UTF-8 that came as they are.
+        Halves are either UTF-16 surrogates, as JSON escapes them, or raw bytes of UTF-8.
         """
         text, self._high = self._high + piece, ""
         text = text.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
@@ -86,13 +86,13 @@ class Halves:
 
 
 def writable(text: str) -> str:
-    """A text without halves of characters, which cannot be written down."""
+    """A text whose half characters, which UTF-8 cannot encode, are replaced."""
     return text if text.isascii() else Halves().mend(text, last=True)
 
 
 @contextmanager
 def shaped(at: str, words: str) -> Iterator[None]:
-    """Have an object of another shape than expected fail as the server's `words` do, and not as a bug of ours."""
+    """Turn errors of reading an object into an `EngineError` that quotes the server's `words`."""
     try:
         yield
     except ODD as error:
@@ -100,7 +100,7 @@ def shaped(at: str, words: str) -> Iterator[None]:
 
 
 def odd(at: str, words: str, error: BaseException) -> EngineError:
-    """The failure of something that cannot be read as what it should be."""
+    """The error about a reply, or a part of it, of an unexpected shape."""
     return EngineError(
         f"`{at}` sent what cannot be read ({type(error).__name__} in `{words}`): ask again, or see the server's log",
         retryable=True,
@@ -108,7 +108,7 @@ def odd(at: str, words: str, error: BaseException) -> EngineError:
 
 
 def too_much(at: str, most: int) -> EngineError:
-    """The failure of a reply that is larger than any should be."""
+    """The error about a reply of more than `most` bytes."""
     return EngineError(
         f"`{at}` sent more than {most / 2**20:.0f} MiB in one reply, so it was given up: check that the base URL "
         "is that of an OpenAI-compatible server"
@@ -116,12 +116,12 @@ def too_much(at: str, most: int) -> EngineError:
 
 
 class Silence:
-    """Fails the reading of a reply whose server falls silent, or whose connection is gone without its end.
+    """Fails the reading of a reply when its server is silent for too long, or its connection is lost before the end.
 
-    aiohttp has a timer of its own, and forgets it where a chunk is malformed.
+    aiohttp's own timer stops at a malformed chunk, so it is not enough.
 
     Args:
-        response: what is read.
+        response: the reply that is being read.
         idle: most seconds of silence.
     """
 
@@ -134,11 +134,11 @@ class Silence:
         self._handle = self._loop.call_later(min(idle, LOOK), self._look)
 
     def heard(self) -> None:
-        """Something came, or is waited for from now on."""
+        """Restart the timer: data arrived, or waiting begins now."""
         self._heard = self._loop.time()
 
     def end(self) -> None:
-        """Nothing more is read."""
+        """Stop the timer."""
         self._handle.cancel()
 
     def _look(self) -> None:
@@ -156,14 +156,14 @@ class Silence:
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What can have been produced for one request, whatever the server says of it.
+    """The most that one request can have read and written, whatever the server's bill says.
 
-    A token has at least a byte, so that a text that was seen has at most as many tokens as bytes.
+    A token has at least one byte, so a text has at most as many tokens as bytes.
     """
 
     request: Request
     context: int | None = None
-    """Tokens of prompt and answer together, where they are known."""
+    """The model's context in tokens, prompt and answer together; `None` when unknown."""
 
     @property
     def cap(self) -> int:
@@ -184,7 +184,7 @@ class Bounds:
         return STREAM + self.cap * PER_TOKEN * self.request.n
 
     def believed(self, bill: Usage, seen: int) -> Usage:
-        """The bill within its bounds, where the draws together have at most `seen` tokens."""
+        """The bill cut to its bounds; `seen` is the most tokens that the draws together can have."""
         read = bill.input_tokens
         if read is not None and read > min(PROMPT, self.context or PROMPT):
             read = min(read, self.prompt)
@@ -195,24 +195,22 @@ class Bounds:
 
 
 def possible(cap: int, characters: int) -> int:
-    """Most tokens of a draw with such a cap of which a text was seen."""
+    """Most tokens of a draw that was capped at `cap` and has shown so many characters."""
     return max(cap, 4 * characters)
 
 
 def longest(cap: int) -> int:
-    """Characters of a text above which it has more than so many tokens."""
+    """Most characters that a text of `cap` tokens has; a longer one is over its cap."""
     return _SPREAD * cap + _SLACK
 
 
 def estimated(pieces: int, characters: int) -> int:
-    """Tokens of a text that came in pieces and was never billed: one a piece, or one for every four characters where
-    the pieces are too long for that.
-    """
+    """Estimated tokens of a text without a bill: one per piece, or one per four characters if the pieces are long."""
     return characters // 4 if characters > _COARSE * pieces else pieces
 
 
 def tokens_of(told: object) -> int | None:
-    """A number of tokens; what is negative, broken or no number says nothing."""
+    """A number of tokens; `None` for what is negative, fractional or no number."""
     if isinstance(told, float) and told.is_integer():
         told = int(told)
     return told if isinstance(told, int) and not isinstance(told, bool) and told >= 0 else None
@@ -222,7 +220,7 @@ def logprob(told: object) -> float:
     """A log-probability in nats, at most 0.
 
     Raises:
-        ValueError, TypeError: it is none.
+        ValueError, TypeError: it is no log-probability.
     """
     if type(told) is float and told <= 0.0:
         return told
@@ -233,7 +231,7 @@ def logprob(told: object) -> float:
 
 
 def sampled(told: object) -> float:
-    """The log-probability of a token that was sampled, and so has one: what stands for none is the least there is."""
+    """The log-probability of a sampled token; placeholders such as -9999 become the smallest value, -100 nats."""
     return max(logprob(told), _FLOOR)
 
 

@@ -18,13 +18,13 @@ from thinkscale.session.place import Place
 from thinkscale.types import Finish
 
 PATIENCE = 120.0
-"""Seconds after which an effect is given up, where the budget has no earlier end."""
+"""Time limit of an effect in seconds, if the budget does not end earlier."""
 
 
 async def run_effect(place: Place, effect: Callable[..., object], args: tuple[object, ...]) -> object:
-    """What `effect(*args)` returns; `None`, and a warning, where it raises or does not end in time.
+    """The result of `effect(*args)`; `None`, with a warning, if it raises or does not end in time.
 
-    A function that is not a coroutine runs in a thread of its own, which cannot be stopped: it is left behind.
+    A function that is no coroutine runs in a thread, which cannot be stopped and is abandoned at the time limit.
     """
     run, name = place.run, getattr(effect, "__qualname__", type(effect).__name__)
     key = _key(effect, args)
@@ -82,9 +82,9 @@ async def _call(effect: Callable[..., object], args: tuple[object, ...]) -> obje
 
 
 def _key(effect: Callable[..., object], args: tuple[object, ...]) -> str | None:
-    """Name of an effect with its arguments: what it is called, its source, and what it is given.
+    """The key of an effect: its name, its source and its arguments.
 
-    `None` where the arguments have no lasting name; such an effect is not recorded.
+    `None` if the arguments are not plain data; such an effect is not recorded.
     """
     try:
         given = json.dumps(args, default=_plain, sort_keys=True)
@@ -105,7 +105,7 @@ def _plain(value: object) -> str:
 
 
 def _as_json(value: object) -> str | None:
-    """A value as JSON, if reading it gives the value back; `None` for what is not recorded."""
+    """A value as JSON; `None` if reading it back would not give the value, so that it is not recorded."""
     try:
         text = json.dumps(value)
         return text if json.loads(text) == value and not (isinstance(value, float) and math.isnan(value)) else None

@@ -14,7 +14,7 @@ T = TypeVar("T")
 A = TypeVar("A")
 
 GRACE = 2.0
-"""Seconds that an engine has to end what we abort before its stream is closed under it."""
+"""Seconds that an engine has to end aborted draws before its stream is closed."""
 
 
 class Slots:
@@ -54,7 +54,7 @@ class Slots:
 
 
 class Landing(Generic[T]):
-    """Where the results of concurrent work come down, to be taken one by one by a single consumer.
+    """Queue of results for one consumer.
 
     When the consumer leaves early, whatever is under way is told to abort and waited for; what it still delivers is
     kept in `surplus`, because it was paid for.
@@ -63,11 +63,11 @@ class Landing(Generic[T]):
     def __init__(self) -> None:
         self.abort = Abort()
         self.timed_out = False
-        """Whether the abort came from the clock rather than from the consumer."""
+        """Whether the deadline and not the consumer caused the abort."""
         self.surplus: list[T] = []
         self._arrived: deque[tuple[int, T] | None] = deque()
         self._wanted: asyncio.Future[None] | None = None
-        """What the consumer waits for while nothing is down."""
+        """The future that the consumer awaits while the queue is empty."""
         self._admitting = False
         self._caught_up = asyncio.Event()
 
@@ -83,13 +83,13 @@ class Landing(Generic[T]):
             self._wanted.set_result(None)
 
     async def looked_at(self) -> None:
-        """Wait until the consumer has seen everything that is down: it may not want any more."""
+        """Wait until the consumer has seen every result so far, because it may not want any more."""
         await self._caught_up.wait()
 
     async def unless_over(
         self, admission: Coroutine[None, None, A], undo: Callable[[A], None] = lambda _: None
     ) -> A | None:
-        """Wait to be admitted and for the consumer to catch up; `None`, and nothing kept, once it has left."""
+        """Wait for admission and for the consumer to catch up; `None`, after `undo`, if the consumer has left."""
         self._admitting = True
         try:
             admitted = None if self.abort.everything else await admission

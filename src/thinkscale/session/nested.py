@@ -80,7 +80,7 @@ def dearest(place: Place, problem: Problem, by: Sequence[Bounded]) -> Cost:
 
 
 def _ceiling(place: Place, problem: Problem, by: Bounded) -> Cost:
-    """The ceiling of a method at its dearest model: every call may read the prompt and all that was written before."""
+    """The ceiling of a method at its dearest engine, if every call reads the prompt and everything written before."""
     ceiling, usd = by.ceiling(place.cap), 0.0
     needs = needs_of(by)
     for engine in (place.engine, *(place.engine_of(name) for name in sorted(needs.roles.keys() | needs.players))):

@@ -1,4 +1,4 @@
-"""Where a session stands: everything that two sessions of one run can differ in, as one frozen record."""
+"""The place of a session: everything in which two sessions of one run can differ, as one frozen record."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ class Place:
     kind: AnswerKind = AnswerKind.auto
     """How answers are found."""
     sampling: Sampling = Sampling()
-    """What calls use unless they say otherwise; log-probabilities that the engine cannot give are left out."""
+    """The sampling of calls that do not change it; log-probabilities that the engine lacks are left out."""
     before: tuple[Segment, ...] = ()
     """Text that every attempt at a problem continues."""
     final: bool = True
-    """Whether an answer found here may stand; one on the way to another leaves the closing reserve where it is."""
+    """Whether an answer found here may be the result and so releases the closing reserve."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "main", self.main or self.engine)

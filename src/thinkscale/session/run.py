@@ -1,4 +1,4 @@
-"""What all sessions of one run share: seed, memory, roles, journal, warnings, clock. It makes no decisions."""
+"""The state that all sessions of a run share: seed, memory, roles, journal, warnings, clock. It makes no decisions."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Event:
 
 @dataclass(slots=True, kw_only=True)
 class Run:
-    """One run: what it is asked, what it knows, who watches it, and what it has produced."""
+    """One run: its problem and settings, its memory and observer, and what it has produced so far."""
 
     problem: Problem | None = None
     seed: int = 0
@@ -58,39 +58,38 @@ class Run:
     """Draws in flight at once; `None` leaves it to each engine. 1 makes the run serial."""
     memory: Memory | None = None
     frugal: bool = False
-    """Whether a run is charged only those known draws that it needs, as if they were drawn one by one; otherwise all
-    that it had in flight when they were drawn."""
+    """Whether only those known draws are charged that are needed one by one, or all that were once in flight."""
     journal: Journal | None = None
     observe: Callable[[Event], None] | None = None
     pieces: bool = True
-    """Whether who observes wants every piece of a text, or only hears of calls that ended."""
+    """Whether `observe` is called for every piece of a text, or only for calls that ended."""
     closes: bool = True
-    """Whether an attempt that its cap cut is asked for its answer, where no other has one."""
+    """Whether an attempt that its cap cut off is asked for its answer if no other attempt has one."""
     account: Ledger | None = None
-    """The account of the run, once it has one: what was spent is there even if the run does not come to its end."""
+    """The account of the run, once it is open; it has what was spent even if the run fails."""
     votes: dict[Path, Vote] = field(default_factory=dict)
-    """Which answers are the same, for every place in the tree of draws."""
+    """The classes of answers, for every place in the tree of draws."""
     verdicts: Verdicts | None = None
-    """Where what algebra said of two answers is kept; `None` forgets it with the vote."""
+    """Memory of algebra's verdicts on pairs of answers; `None` keeps them for one vote only."""
     warnings: dict[str, None] = field(default_factory=dict)
     failure: EngineError | None = None
-    """What made a draw fail, the last time that one did: a trace has no more of it than the words."""
+    """The error of the last draw that failed; its trace has only the message."""
     replayed: int = 0
     """Calls that were answered from memory."""
     surplus: list[Trace] = field(default_factory=list)
     """Paid-for traces that the result does not rest on."""
     landings: set[Landing[Trace | None]] = field(default_factory=set)
-    """Where draws in flight come down."""
+    """The queues of draws in flight."""
     effects: set[asyncio.Future[object]] = field(default_factory=set)
-    """Work outside of any model that is under way."""
+    """Effects that are running."""
     leaves: dict[Path, Trace] = field(default_factory=dict)
     """The end of every branch that was grown step by step."""
     cancelled: bool = False
-    """Whether the run was told to come to its end with what it has."""
+    """Whether the run was cancelled, and so ends with what it has."""
     turns: dict[tuple[str, str, str, Path], int] = field(default_factory=dict)
-    """How many draws were made from every place: role, name of the prompt, name of the text, path."""
+    """Number of draws from every start: (role, name of the prompt, name of the text, path)."""
     branches: dict[Path, int] = field(default_factory=dict)
-    """How many branches every path has below it."""
+    """Number of branches below every path."""
     _slots: dict[int, Slots] = field(default_factory=dict)
     _places: dict[int, int] = field(default_factory=dict)
     _prompt: tuple[Message, ...] = ()
@@ -104,7 +103,7 @@ class Run:
         self.warnings.setdefault(message)
 
     def fail(self, failure: EngineError) -> None:
-        """Keep what made a draw fail."""
+        """Keep the error of a draw that failed."""
         self.failure = failure
 
     def places(self, engine: Engine) -> int:
@@ -118,7 +117,7 @@ class Run:
         return slots
 
     def record(self, trace: Trace, role: str, *, replayed: bool) -> None:
-        """Write a finished call down and tell whoever watches."""
+        """Record a finished call and report it to the observer."""
         self.replayed += replayed
         if self.journal:
             self.journal.record(trace, role)
@@ -135,7 +134,7 @@ class Run:
             self.journal.record(trace, role)
 
     def cancel(self) -> None:
-        """Have the run, which has an account, come to its end as if its time were up, and ask no closing question."""
+        """End the run, whose account is open, as at its deadline, but without a closing question."""
         assert self.account is not None
         self.cancelled = True
         self.account.end()
@@ -149,13 +148,13 @@ class Run:
         return nullcontext() if math.isinf(ledger.deadline) else _Alarm(landing, ledger)
 
     def name_of(self, messages: tuple[Message, ...], tools: tuple[Mapping[str, object], ...] = ()) -> str:
-        """The name of a prompt with its tools; that of the last one is memoised."""
+        """The name of a prompt with its tools; the last one is memoised."""
         if self._named is None or self._named[0] is not messages:
             self._named = (messages, prompt_name(messages, tools))
         return self._named[1]
 
     def sampling_of(self, sampling: Sampling) -> str:
-        """The name of a sampling; that of the one asked about last is remembered."""
+        """The name of a sampling; the last one is memoised."""
         if self._sampled is None or self._sampled[0] is not sampling:
             self._sampled = (sampling, sampling_name(sampling))
         return self._sampled[1]
@@ -201,7 +200,7 @@ class Run:
 
 @dataclass(slots=True)
 class _Alarm:
-    """Ends what is in flight when the time of an account is up, which may come later than it seemed."""
+    """Aborts draws in flight at the deadline of an account; a deadline that has moved is checked again."""
 
     landing: Landing[Trace | None]
     ledger: Ledger

@@ -13,7 +13,7 @@ from thinkscale.types import Finish, Logprobs, Problem, Trace
 
 
 async def likelihoods_of(place: Place, pairs: Sequence[tuple[Problem | Trace, str]]) -> list[Logprobs | None]:
-    """Log-probabilities of the text of every pair behind what comes before it, in order."""
+    """Log-probabilities of the text of every pair after its problem or trace, in order."""
     calls = Calls(
         place=replace(place, final=False),
         starts=[before if isinstance(before, Trace) else start_of(place, before) for before, _ in pairs],
@@ -34,7 +34,7 @@ async def likelihoods_of(place: Place, pairs: Sequence[tuple[Problem | Trace, st
 async def rewards_of(
     place: Place, traces: Sequence[Trace], split: Callable[[str], Sequence[str]]
 ) -> list[tuple[float, ...] | None]:
-    """What a reward model gives every step of every trace, in order."""
+    """Rewards of every step of every trace, in order."""
     judged = [(i, t) for i, t in enumerate(traces) if t.text]
     calls = Calls(
         place=place,

@@ -1,6 +1,4 @@
-"""From what a method names to where draws begin: prompts to empty traces with paths, traces to forks, answers to
-classes.
-"""
+"""The starts of draws: empty traces of prompts, forks of traces, and the labels that answers get."""
 
 from __future__ import annotations
 
@@ -50,7 +48,7 @@ def sampling_with(place: Place, given: Mapping[str, object]) -> Sampling:
 
 
 def end_step(trace: Trace, mark: str | None) -> Trace:
-    """A trace after a step: the mark is the model's own text, and its turn goes on."""
+    """A trace after a step: the mark becomes sampled text, and the turn goes on."""
     if mark is None or trace.stop_string != mark:
         return trace
     *before, last = trace.segments
@@ -62,7 +60,7 @@ def end_step(trace: Trace, mark: str | None) -> Trace:
 
 
 async def agree(place: Place, traces: list[Trace], new: Trace) -> None:
-    """Append a trace; every answer bears the label of its class, as far as the vote at this place knows by now."""
+    """Append a trace, and update the labels of all answers to the present classes of the vote at this place."""
     traces.append(new)
     if new.answer is None:
         return

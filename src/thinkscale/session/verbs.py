@@ -1,8 +1,8 @@
 """The narrow waist: the only way a method spends compute.
 
 A session owns what every method would otherwise copy: concurrency, retries, seeds, cache, budget, abort, journal,
-continuation and answer extraction. It knows nothing of how methods choose. The rules it keeps are in `docs/design.md`,
-section 3; each is a test in `tests/session`.
+continuation and answer extraction. It does not know how methods choose. Its rules are in `docs/design.md`, section 3;
+each is a test in `tests/session`. It is long because every verb that a method calls is here, with its parameters.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from thinkscale.types import AnswerKind, Finish, Logprobs, Message, Outcome, Pro
 
 
 class Method(Protocol):
-    """A way to spend compute on a problem; what it asks of the world it says in `needs`, of the type `Needs`."""
+    """A way to spend compute on a problem; its requirements are in `needs`, of the type `Needs`."""
 
     async def solve(self, problem: Problem, llm: Session) -> Outcome:
         """Answer the problem; every call goes through `llm`."""
@@ -64,7 +64,7 @@ class Session:
 
     @property
     def kind(self) -> AnswerKind:
-        """How answers are found."""
+        """The kind of answer that is looked for."""
         return self.place.kind
 
     @property
@@ -74,11 +74,11 @@ class Session:
 
     @property
     def exhausted(self) -> bool:
-        """Whether nothing more can be drawn; the only thing an open loop has to ask."""
+        """Whether the budget allows no further draw; the condition of an open loop."""
         return self.place.ledger.exhausted
 
     def warn(self, message: str) -> None:
-        """Say something that the reader of the result must know; the same words are kept once."""
+        """Add a warning to the outcome; equal warnings are kept once."""
         self.place.run.warn(message)
 
     async def sample(
@@ -93,21 +93,20 @@ class Session:
         pace: Pace = Pace.steady,
         **sampling: object,
     ) -> Draws:
-        """Draw up to n traces of one prompt; they come back in draw order, under a stop rule in the order they count.
+        """Draw up to n traces of one prompt, in draw order, or with a stop rule in the order in which they count.
 
         Args:
             what: the problem, or bare messages.
             n: how many; fewer come back when the budget ends first.
             by: draw each attempt through this method instead of by one call; of several, through each in turn.
-            until: shown each growing trace, with log-probabilities where they are asked for and the engine has them on
-                the way; their tuples go on growing, so copy what you keep. It may be async. Returning true cuts that
-                draw back to what was shown (`finish=aborted`); what was written since is charged.
-            every: tokens between two traces that `until` is shown, at least 1.
-            enough: a stop rule, shown the first 1, 2, … traces in the order of their tokens, wave after wave, so that
-                finishing order cannot change where it fires. Draws that it makes unnecessary are cancelled and charged,
-                and do not come back.
-            pace: how large waves are: `thrift` for the fewest tokens, `swift` for the fewest seconds.
-            **sampling: fields of `Sampling`. What a `stop` given here ends is a step and answers nothing.
+            until: called with each growing trace, with log-probabilities if they are asked for and the engine streams
+                them; their tuples keep growing, so copy what you keep. It may be async. Returning true cuts the draw
+                back to what it was shown (`finish=aborted`); tokens written since are charged.
+            every: tokens between two calls of `until`, at least 1.
+            enough: a stop rule, called with the first 1, 2, … traces in the order of their tokens, wave after wave.
+                Draws that it makes unnecessary are cancelled, charged, and not returned.
+            pace: the size of waves: `thrift` for the fewest tokens, `swift` for the fewest seconds.
+            **sampling: fields of `Sampling`. A draw that a `stop` given here ends is a step and has no answer.
         """
         starts, methods = root(self.place, what, n), by if isinstance(by, Sequence) else (by,) if by else ()
         through = [methods[i % len(methods)] for i in range(n)] if methods else []
@@ -128,9 +127,9 @@ class Session:
     async def arrivals(
         self, what: Problem | Sequence[Message], n: int = 1, *, by: Method | None = None, **sampling: object
     ) -> AsyncGenerator[Trace, None]:
-        """The same in order of arrival. Leaving the loop cancels the rest; wrap it in `contextlib.aclosing`.
+        """The same draws in order of arrival. Leaving the loop cancels the rest; wrap it in `contextlib.aclosing`.
 
-        An answer bears the label that its class has by then: two classes that a later answer unites keep theirs.
+        An answer has the label of its class at that moment; labels do not change if a later answer joins two classes.
         """
         calls = self._calls(root(self.place, what, n), sampling)
         problems = [problem_of(self.place, what)] * n
@@ -157,10 +156,9 @@ class Session:
         Args:
             asked: problems, or bare messages.
             n: draws of each; fewer come back when the budget ends first.
-            under: for every prompt, the traces that it was made from; its draws stand below the first of them.
+            under: for every prompt, the traces that it was made from; the paths of its draws are below the first one.
             by: draw each through this method instead of by one call.
-            final: whether what is said may answer the problem. The reply of a judge may not, and leaves what is kept
-                back for a closing question where it is.
+            final: whether a reply may answer the problem and so release the closing reserve; a judge's may not.
             **sampling: fields of `Sampling`.
 
         Returns:
@@ -193,10 +191,10 @@ class Session:
         final: bool = True,
         **sampling: object,
     ) -> list[Trace]:
-        """Continue every trace n ways at once, after appending `inject`; results stand in the order of `traces`.
+        """Continue every trace n ways at once, after appending `inject`; results are in the order of `traces`.
 
-        What the budget does not allow comes back as it was, with `finish=budget`. A step that is not `final` will be
-        continued whatever it says, so an answer found in it does not free what is kept back for a closing question.
+        What the budget does not allow comes back unchanged, with `finish=budget`. A step that is not `final` will be
+        continued anyway, so an answer in it does not release the closing reserve.
         """
         opened = [t.inject(inject) for t in traces]
         starts = [fork for t in opened for fork in forks(self.place, t, n)]
@@ -216,16 +214,16 @@ class Session:
         """Continue every growing trace n ways by one step, all at once; equal texts share a request.
 
         Args:
-            traces: a frontier; a trace that has ended stands alone in its group, as it was.
+            traces: a frontier; a trace that has ended is alone in its group, unchanged.
             n: ways, at least 1.
-            mark: what ends a step; it stays in the text, as the model's own. `None`: `max_tokens` ends it alone.
+            mark: text that ends a step and stays in it as sampled text. `None`: only `max_tokens` ends a step.
             until: as of `sample`.
             every: as of `sample`.
             **sampling: fields of `Sampling`.
 
         Returns:
             One group per trace, in order. A trace whose turn is not over has no answer; what the budget does not allow
-            comes back as it was, with `finish=budget`.
+            comes back unchanged, with `finish=budget`.
         """
         growing = [t for t in traces if t.growing]
         starts = [fork for t in growing for fork in forks(self.place, t, n)]
@@ -239,9 +237,9 @@ class Session:
         return groups
 
     async def probe(self, traces: Sequence[Trace], suffix: str, **sampling: object) -> list[Trace]:
-        """What the model would say after `suffix`, on forks that are charged, shown and thrown away; in order.
+        """What the model would write after `suffix`, in order. The forks are charged and shown, and never vote.
 
-        A fork that the budget does not allow comes back as the trace with the suffix, with `finish=budget`.
+        A fork that the budget does not allow is the trace with the suffix, with `finish=budget`.
         """
         run = self.place.run
         starts = [replace(t.inject(suffix), path=run.branch(t.path, 1)[0], finish=Finish.open) for t in traces]
@@ -250,21 +248,21 @@ class Session:
         return probes
 
     def agreed(self, traces: Sequence[Trace]) -> list[Trace]:
-        """The traces, every answer under the label that its class has by now: for pools of several draws of a place."""
+        """The traces with the present label of every answer's class: for pools collected by several calls."""
         vote = self.place.run.vote(self.place.path, self.kind)
         return [label(vote, trace) for trace in traces]
 
     def seed(self, problem: Problem, purpose: str) -> int:
-        """A seed for what a method itself leaves to chance; it follows from the run's seed, as that of a draw does."""
+        """A seed for a method's own random choices, derived from the run's seed like that of a draw."""
         run = self.place.run
         name = run.name_of(problem.messages, problem.tools)
         return seed_of(run.seed, self.place.role, name, purpose, self.place.path)
 
     async def likelihoods(self, pairs: Sequence[tuple[Problem | Trace, str]]) -> list[Logprobs | None]:
-        """Log-probabilities that the model gives texts behind prompts or traces, all at once.
+        """Log-probabilities of texts after prompts or traces, all at once.
 
         Args:
-            pairs: what comes before, and the text.
+            pairs: (problem or trace, text that follows it).
 
         Returns:
             In order; `None` where the budget is spent or the engine failed.
@@ -278,11 +276,11 @@ class Session:
     async def rewards(
         self, traces: Sequence[Trace], split: Callable[[str], Sequence[str]] = lambda text: (text,)
     ) -> list[tuple[float, ...] | None]:
-        """What a reward model thinks of every trace, as one number per step.
+        """Rewards of every trace by a reward model, one number per step.
 
         Args:
-            traces: what is judged, in order; the prompt of each is the question.
-            split: cuts an answer into steps, which joined give it back; whole answers unless said otherwise.
+            traces: attempts to judge, in order; the prompt of each is the question.
+            split: cuts an answer into steps whose concatenation is the answer; by default one step.
 
         Returns:
             `None` where there is nothing to judge, the budget is spent or the model failed.
@@ -294,17 +292,17 @@ class Session:
         return await rewards_of(self.place, traces, split)
 
     async def outside(self, effect: Callable[..., object], *args: object) -> object:
-        """What `effect(*args)` returns: a user's check, tool, test or retriever, which is no call to a model.
+        """The result of `effect(*args)`: a user's check, tool, test or retriever, which is no call to a model.
 
-        It is recorded where its result is plain data, replayed, and ended by the budget's time. `None`, and a warning,
-        where it raises or does not end.
+        A result of plain data is recorded and replayed. It is `None`, with a warning, if the call raises or does not
+        end in time (by the budget's deadline, within 120 s).
         """
         return await run_effect(self.place, effect, args)
 
     def role(self, name: str) -> Session:
         """The engine that plays a role (`judge`, `draft`, `reward`), on the same ledger.
 
-        Where nobody was named for it, and for `main`, that is the main engine of the run, whoever asks.
+        For `main`, and for a role without an engine of its own, that is the main engine of the run.
         """
         return Session(replace(self.place, engine=self.place.engine_of(name), role=name))
 
@@ -324,23 +322,23 @@ class Session:
                 self.place.ledger.settle(reserved, account.spent)
 
     def continuing(self, text: str) -> Session:
-        """The same session, but every attempt at a problem goes on from a beginning that somebody else wrote."""
+        """The same session, in which every attempt at a problem continues `text`."""
         return Session(replace(self.place, before=Trace(prompt=()).inject(text).segments))
 
     def closed(self, trace: Trace) -> Trace:
-        """A trace at the point where its answer follows: thinking that is not over is cut short."""
+        """A trace at the point where its answer follows; unfinished thinking is closed."""
         answering = self.think.close.strip() in trace.text
         return trace if answering else trace.inject(self.think.cut_short(trace.text))
 
     def branch(self, number: int) -> Session:
-        """The same session, one level down in the tree of draws: equal questions there are other draws."""
+        """The same session one level down in the tree of draws, where equal questions are other draws."""
         return Session(replace(self.place, path=(*self.place.path, number)))
 
     def require(self, needs: frozenset[Capability]) -> None:
-        """Refuse, before anything is spent, what the engine cannot do.
+        """Raise an error, before anything is spent, if the engine lacks a capability.
 
         Raises:
-            CapabilityError: naming what is missing.
+            CapabilityError: it names the missing capabilities.
         """
         missing = ", ".join(f"`{need}`" for need in sorted(needs - self.capabilities.can))
         role, model = self.place.role, self.place.model
@@ -363,7 +361,7 @@ class Session:
     def _through(
         asked: Sequence[Problem], calls: Calls, by: Sequence[Method]
     ) -> AsyncGenerator[tuple[int, Trace | None], None]:
-        """Draws of problems through methods, in place of calls."""
+        """Draws made through methods instead of calls."""
         place = replace(calls.place, sampling=calls.sampling)
         draws = [Nested(problem, start.path, m) for problem, start, m in zip(asked, calls.starts, by, strict=True)]
         return draw_through(place, draws, lambda draw, at: solve_by(draw.method, draw.problem, Session(at)))
@@ -389,7 +387,7 @@ class Session:
         )
 
     async def _continued(self, calls: Calls) -> list[Trace]:
-        """What became of every start, in order; what the budget did not allow as it was."""
+        """The result of every start, in order; what the budget does not allow is unchanged."""
         results = [replace(start, finish=Finish.budget) for start in calls.starts]
         async with aclosing(make_calls(calls)) as extended:
             async for index, trace in extended:

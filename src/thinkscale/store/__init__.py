@@ -1,7 +1,7 @@
-"""Runs on disk: one SQLite file holding runs, traces, and every completion ever paid for. It knows no engine or method.
+"""Runs on disk: one SQLite file with runs, traces, and every completion ever paid for. It knows no engine or method.
 
-Recording never stops a run, nor anything else on the event loop: a thread writes, and a run that ends waits for what it
-recorded. When the disk refuses, the run goes on, `trouble` says why, and what waits is written once that is mended.
+Recording never blocks the event loop: a thread writes, and only a run that ends waits for its records. If the file
+cannot be written, the run goes on, `trouble` says why, and waiting records are written once it can be written again.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from thinkscale.store.writer import MOST, Writer
 from thinkscale.types import Segment, Trace
 
 _SIGNALS = 200
-"""Bytes of the log-probabilities of a token, about."""
+"""About how many bytes the log-probabilities of a token take."""
 _BEGIN = """
     INSERT INTO runs (id, started, status, method, model, seed, budget, problem, rules)
     VALUES (?, ?, 'running', ?, ?, ?, ?, ?, ?)
@@ -39,8 +39,8 @@ class Store:
     """One store file, open for reading and, where the disk allows it, for writing.
 
     Args:
-        path: the file; made with its folders when absent, for its owner alone. `":memory:"` keeps everything in this
-            process.
+        path: the file; created with its folders if absent, readable by its owner alone. `":memory:"` keeps everything
+            in this process.
 
     Raises:
         StoreError: the file is damaged or no store, or was written by a newer thinkscale.
@@ -55,22 +55,22 @@ class Store:
         self._reader = Reader(path, self._writer)
         self._told = 0
         self.claims = FileClaims(self._writer, self._reader)
-        """Who draws what, agreed with all who share the file."""
+        """Claims on draws, shared with everybody who uses the file."""
         self._closed = weakref.finalize(self, _close, self._writer, self._reader)
 
     @property
     def trouble(self) -> str | None:
-        """Why nothing is written at the moment, or not all that is known was found; `None` while all is well."""
+        """Why the file cannot be written, or could not be read, at the moment; `None` while all is well."""
         return self._writer.trouble or self._reader.trouble
 
     @property
     def lost(self) -> int:
-        """Records that were let go, because too much waited to be written, or because they could not be."""
+        """Records that were dropped, because too many waited or because they could not be written."""
         return self._writer.lost
 
     @property
     def waiting(self) -> int:
-        """Bytes that wait to be written, about."""
+        """About how many bytes wait to be written."""
         return self._writer.size
 
     def recall(self, keys: Sequence[str]) -> dict[str, Completion]:
@@ -87,7 +87,7 @@ class Store:
         self._writer.put(Recorded(run, trace, role, pool, OVERHEAD + sum(map(_size, trace.segments))))
 
     def begin(self, run: RunRow) -> None:
-        """Enter a run, or enter it again: the same run continues where it stopped."""
+        """Enter a run; entering the same run again continues it where it stopped."""
         problem, rules = problem_text(run.problem), json.dumps(dict(run.rules))
         row = (run.id, run.started, run.method, run.model, str(run.seed), run.budget, problem, rules)
 
@@ -131,7 +131,7 @@ class Store:
         self._do(replace, OVERHEAD * len(rows))
 
     def named_pool(self, name: str) -> list[PoolEntry]:
-        """What was kept under a name, in order; nothing when nothing was."""
+        """The entries of a named pool, in order; empty if there is none of that name."""
         self.flush()
         return self._reader.named_pool(name)
 
@@ -141,34 +141,34 @@ class Store:
         return [str(name) for (name,) in self._reader.rows("SELECT DISTINCT name FROM pools ORDER BY name")]
 
     def verdicts_recall(self, kind: str, version: int, pairs: Sequence[tuple[str, str]]) -> dict[tuple[str, str], str]:
-        """What was found out about pairs of answer keys of one kind, under one version of the comparison."""
+        """Known verdicts on pairs of answer keys, for one kind of answer and one version of the comparison."""
         sql = "SELECT verdict FROM verdicts WHERE kind = ? AND version = ? AND one = ? AND other = ?"
         found = {pair: self._reader.rows(sql, (kind, version, *pair)) for pair in dict.fromkeys(pairs)}
         return {pair: str(rows[0][0]) for pair, rows in found.items() if rows}
 
     def verdicts_keep(self, kind: str, version: int, verdicts: Mapping[tuple[str, str], str]) -> None:
-        """Keep what was found out about pairs of answer keys, each in the order in which it will be looked for."""
+        """Keep verdicts on pairs of answer keys; each pair is looked up in the order given here."""
         rows = [(kind, version, *pair, verdict) for pair, verdict in verdicts.items()]
         sql = "INSERT OR REPLACE INTO verdicts VALUES (?, ?, ?, ?, ?)"
         self._do(lambda db: db.executemany(sql, rows), OVERHEAD * len(rows))
 
     async def room(self) -> None:
-        """Wait, where so much waits to be written that the disk falls behind, until it has caught up."""
+        """Wait until the disk has caught up, if so much waits to be written that it has fallen behind."""
         if self._writer.size > MOST / 2:
             await self._writer.settled()
 
     async def settled(self) -> str | None:
-        """Wait until all that was given is safe from the end of this process; returns why it is not, if so."""
+        """Wait until every record survives the end of this process; returns why one does not, or `None`."""
         await self._writer.settled()
         return self._complaint()
 
     def flush(self) -> str | None:
-        """The same, for those who have no event loop to keep going."""
+        """The same, blocking the calling thread."""
         self._writer.flush()
         return self._complaint()
 
     def close(self) -> None:
-        """Write what waits and let go of the file."""
+        """Write waiting records and close the file."""
         self._closed()
 
     def _do(self, act: Callable[[sqlite3.Connection], object], size: int) -> None:

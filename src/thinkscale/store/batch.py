@@ -1,7 +1,7 @@
-"""How what waits to be written is written: whole batches, each kind by one statement.
+"""Writing of records in whole batches, with one statement per kind of record.
 
-One statement per kind rather than one per row, because SQLite works outside Python's lock and every way back into it
-waits for the event loop.
+One statement per kind and not per row, because SQLite works outside Python's lock, and every return into it waits for
+the event loop.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _TRACES = """
     ON CONFLICT DO UPDATE SET pool = excluded.pool, body = excluded.body
 """
 OVERHEAD = 512
-"""Bytes that a record takes beside its text, about."""
+"""About how many bytes a record takes beside its text."""
 
 
 @dataclass(slots=True, eq=False)
@@ -51,7 +51,7 @@ class Recorded:
 
 @dataclass(slots=True, eq=False)
 class Act:
-    """Anything else that is to be done in its turn; perhaps more than once, when the file did not take it."""
+    """Any other job; it may run more than once, if the file could not be written."""
 
     do: Callable[[sqlite3.Connection], object]
     size: int = OVERHEAD
@@ -61,11 +61,11 @@ Job = Bought | Recorded | Act
 
 
 def commit(db: sqlite3.Connection, jobs: Sequence[Job]) -> None:
-    """Write some jobs in one transaction, all or nothing.
+    """Write jobs in one transaction, all or none.
 
     Raises:
-        sqlite3.Error: the file does not take them.
-        ValueError: one of them cannot be written at all.
+        sqlite3.Error: the file cannot be written.
+        ValueError: a job can never be written.
     """
     if all(isinstance(job, Bought) for job in jobs):
         # One statement is a transaction by itself: what was paid for is safe with a single call.
@@ -96,7 +96,7 @@ def _write(db: sqlite3.Connection, jobs: Sequence[Job]) -> None:
 
 
 def _write_traces(db: sqlite3.Connection, records: Iterable[Recorded]) -> None:
-    """Write traces; of those with the same run, role, prompt and path the last one."""
+    """Write traces; the last of those with the same run, role, prompt and path wins."""
     prompts: dict[int, Prompt] = {}
     groups: dict[tuple[str, str, int], dict[str, Recorded]] = {}
     for record in records:

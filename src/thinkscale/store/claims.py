@@ -1,7 +1,7 @@
-"""Who draws what, agreed between all who share a store, so that no draw is paid for twice.
+"""Claims on draws, so that processes and runs that share a store pay for each draw once.
 
-A claim lasts `SECONDS` and is renewed as long as its holder lives: whoever dies loses it by time. A store that takes
-no claims keeps nobody from drawing.
+A claim lasts `SECONDS` and is renewed while its holder lives; the claim of a killed process expires. If the store
+cannot be written, everybody draws.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from thinkscale.store.reads import Reader
 from thinkscale.store.writer import Writer
 
 SECONDS = 20.0
-"""How long a claim lasts that is not renewed."""
+"""Seconds after which a claim expires unless it is renewed."""
 RENEWED = 0.25
-"""After which share of that it is renewed."""
+"""Share of `SECONDS` after which a claim is renewed."""
 MOST_WAIT = 1.0
-"""Seconds to wait for a store that others have locked; then everybody draws for himself."""
+"""Seconds to wait for a locked store before drawing without a claim."""
 _LOOK, _LOOK_SELDOM = 0.005, 0.1
-"""Seconds between two looks for what somebody else draws, at first and in the end."""
+"""Seconds between two checks for a draw that somebody else makes: at first, and at most."""
 _CLAIM = """
     INSERT INTO claims SELECT value, ?1, ?2 FROM json_each(?3) WHERE value NOT IN (SELECT key FROM completions)
     ON CONFLICT DO UPDATE SET holder = excluded.holder, until = excluded.until WHERE until < ?4
@@ -38,18 +38,18 @@ _RENEW = "UPDATE claims SET until = ? WHERE holder = ?"
 
 
 class Claims(Protocol):
-    """What a store of any kind offers to those who draw."""
+    """The interface of claims, for any kind of store."""
 
     async def claim(self, keys: Sequence[str]) -> frozenset[str]:
-        """Those of the draws that are the caller's to make now; the others are known, or somebody else makes them."""
+        """The keys that the caller may draw now; the others are known, or somebody else draws them."""
         ...
 
     def release(self, keys: Sequence[str]) -> None:
-        """Give up claims: their draws are known, or will not be made. Keys that are not claimed do no harm."""
+        """Give up claims whose draws are known or will not be made; unclaimed keys are ignored."""
         ...
 
     async def arrive(self, keys: Sequence[str]) -> dict[str, Completion]:
-        """Wait until at least one of the draws is known or nobody makes it any more; returns those that are known."""
+        """Wait until one of the draws is known, or until nobody makes it any more; returns the known ones."""
         ...
 
 
@@ -62,7 +62,7 @@ class FileClaims:
         self._held: set[str] = set()
 
     async def claim(self, keys: Sequence[str]) -> frozenset[str]:
-        """Those of the draws that are the caller's to make now."""
+        """The keys that the caller may draw now."""
         wanted = [key for key in keys if key not in self._held and key not in self._writer.unsaved]
         if not wanted:
             return frozenset()
@@ -101,7 +101,7 @@ class FileClaims:
             self._writer.put(Act(lambda db: db.execute(_RELEASE, (self._holder, given))))
 
     async def arrive(self, keys: Sequence[str]) -> dict[str, Completion]:
-        """Wait until at least one of the draws is known or nobody makes it any more."""
+        """Wait until one of the draws is known, or until nobody makes it any more."""
         pause = _LOOK
         while True:
             # In this order: a claim that is gone has left its completion behind.
@@ -113,7 +113,7 @@ class FileClaims:
             pause = min(2 * pause, _LOOK_SELDOM)
 
     def _find_drawn(self, keys: Sequence[str]) -> set[object]:
-        """Those that somebody is drawing."""
+        """The keys that somebody is drawing."""
         made: set[object] = {key for key in keys if key in self._held}
         elsewhere = [key for key in keys if key not in made]
         with suppress(sqlite3.Error):

@@ -1,7 +1,7 @@
-"""How older files become what `schema.sql` says, one step per version. Nothing that was recorded is left behind.
+"""Migrations from older versions of the file to `schema.sql`, one step per version. No record is lost.
 
-A step changes how things are written and never what was found: answers, seeds and keys stay those of the rules that a
-run was made under.
+A step changes the form of records and never their content: answers, seeds and keys stay those of the rules that a run
+was made under.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def write_traces_whole(db: sqlite3.Connection) -> None:
 
 
 STEPS: Mapping[int, Callable[[sqlite3.Connection], None]] = {1: add_pools_and_keys, 2: write_traces_whole}
-"""What makes a file of one version one of the next."""
+"""The step from each version to the next."""
 
 
 def _statements() -> Iterator[tuple[str, str]]:
@@ -86,7 +86,7 @@ def _scores(db: sqlite3.Connection, trace: int) -> Iterator[object]:
 
 
 def _load(text: str | None, otherwise: object) -> object:
-    """What a text says, or something else where there is none or it is damaged."""
+    """A text as JSON, or `otherwise` if it is empty or damaged."""
     try:
         return json.loads(text) if text else otherwise
     except ValueError:

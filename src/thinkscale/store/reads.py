@@ -1,4 +1,4 @@
-"""What is read of a store: what was paid for, runs and their traces, pools."""
+"""Reads of a store: completions, runs and their traces, pools."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Reader:
 
     Args:
         path: the file.
-        writer: who writes it, and may have it opened again.
+        writer: the writer of the same file, which may reopen it.
 
     Raises:
         StoreError: the file is damaged, or no store of this version.
@@ -43,7 +43,7 @@ class Reader:
 
     def __init__(self, path: Path | str, writer: Writer) -> None:
         self.trouble: str | None = None
-        """Why what is known was not found the last time; `None` while all is well."""
+        """Why the last read failed; `None` while all is well."""
         self._path, self._writer, self._opened = path, writer, 0
         if writer.db is None:
             self._db = readonly(path)
@@ -51,7 +51,7 @@ class Reader:
             self._db = writer.db if str(path) == MEMORY else reading(path)
 
     def recall(self, keys: Sequence[str]) -> dict[str, Completion]:
-        """The completions known under these keys; those that cannot be read are not known."""
+        """The completions known under these keys; unreadable ones are left out."""
         unsaved = self._writer.unsaved
         found = {key: job.completion for key in keys if (job := unsaved.get(key))}
         missing = [key for key in keys if key not in found]
@@ -83,17 +83,17 @@ class Reader:
         return self._parse(trace_of(str(m), str(p), str(b)) for m, p, b in rows)
 
     def named_pool(self, name: str) -> list[PoolEntry]:
-        """What was kept under a name, in order."""
+        """The entries of a named pool, in order."""
         rows = self.rows("SELECT run, gold, credits FROM pools WHERE name = ? ORDER BY position", (name,))
         return self._parse(
             PoolEntry(run=str(r), gold=tuple(json.loads(str(g))), credits=json.loads(str(c))) for r, g, c in rows
         )
 
     def among(self, sql: str, keys: Sequence[object]) -> Iterator[tuple[object, ...]]:
-        """The rows of a query with a list of keys where it has braces; never waits for another process.
+        """The rows of a query with a list of keys in place of its braces; never waits for another process.
 
         Raises:
-            sqlite3.Error: they cannot be had.
+            sqlite3.Error: the file cannot be read.
         """
         db = self._connect()
         for at in range(0, len(keys), AT_ONCE):
@@ -101,10 +101,10 @@ class Reader:
             yield from db.execute(sql.format(",".join("?" * len(some))), some).fetchall()
 
     def rows(self, sql: str, values: Sequence[object] = ()) -> list[tuple[object, ...]]:
-        """The rows of a query; waits for another process that keeps the file from being read.
+        """The rows of a query; waits for a process that has locked the file.
 
         Raises:
-            StoreError: they cannot be had.
+            StoreError: the file cannot be read.
         """
         given_up = time.monotonic() + PATIENCE
         while True:
@@ -116,11 +116,11 @@ class Reader:
                 time.sleep(0.01)
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._db.close()
 
     def _connect(self) -> sqlite3.Connection:
-        """The connection; another one to a file that has been opened again."""
+        """The connection; a new one if the file has been reopened."""
         if self._opened != self._writer.opened:
             opened = self._writer.opened
             db = reading(self._path)

@@ -1,7 +1,7 @@
-"""What the store holds, as records and as text. It knows no file.
+"""The records of the store, and their form as text. It knows no file.
 
-All text is JSON in ASCII or UTF-8 without characters below a space, so that whole batches pass through SQLite's JSON
-functions unharmed, whatever a model said.
+All text is JSON in ASCII, or in UTF-8 without control characters, so that whole batches pass unchanged through SQLite's
+JSON functions, whatever a model wrote.
 """
 
 from __future__ import annotations
@@ -46,13 +46,13 @@ class RunRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolEntry:
-    """The recorded attempts at one question of a task, and what its answers are worth."""
+    """The recorded attempts at one question of a task, and the credit of its answers."""
 
     run: str
     """The run that holds the attempts."""
     gold: tuple[str, ...]
     credits: Mapping[str, float]
-    """Worth of each answer's key, from 0 to 1."""
+    """Credit of each answer key, in [0, 1]."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,7 +131,7 @@ def run_of(row: Sequence[object]) -> RunRow:
 
 
 def _text(adapter: TypeAdapter, value: object, plain: bool, **left_out: object) -> str:  # type: ignore[type-arg]
-    """JSON: by pydantic's fast way, which has no infinity and no text that is not Unicode, or by a slow one."""
+    """A value as JSON: fast through pydantic, which knows neither infinity nor lone surrogates, or slowly."""
     if plain:
         try:
             return adapter.dump_json(value, exclude_defaults=True, **left_out).decode()  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""The store's file: made for its owner alone, checked, and brought to the present version when it is opened."""
+"""The store's file: created for its owner alone; checked and migrated to the present version when it is opened."""
 
 from __future__ import annotations
 
@@ -13,13 +13,12 @@ from thinkscale.store.migrations import STEPS, create
 
 SCHEMA = 3
 PATIENCE = 10.0
-"""Most seconds to wait for another process that has the file."""
+"""Longest wait in seconds for a process that has locked the file."""
 MEMORY = ":memory:"
 _GLANCE = 0.01
-"""Seconds that a read waits. With a write-ahead log it never has to, except while a file is recovered."""
+"""Seconds that a read waits. With a write-ahead log only the recovery of a file makes it wait."""
 FAULTS = (sqlite3.Error, ValueError, TypeError, LookupError, AttributeError, RecursionError)
-"""What comes of a file that is damaged, or of a disk: SQLite's own errors, and what becomes of values that are others
-than were ever written."""
+"""Errors that a damaged file or a disk raises: SQLite's own, and those of values that were never written."""
 _DISK = frozenset(
     {
         sqlite3.SQLITE_BUSY,
@@ -34,11 +33,11 @@ _DISK = frozenset(
     }
 )
 _OWN = 0o600
-"""Who may read what was asked and answered: the owner."""
+"""File mode: only the owner may read questions and answers."""
 
 
 def opened(path: Path | str, patience: float = PATIENCE) -> sqlite3.Connection:
-    """A connection that writes. The file and its folders are made when absent, and an older file is brought up to date.
+    """A connection that writes. The file and its folders are created if absent, and an older file is migrated.
 
     Raises:
         StoreError: the file was written by a newer thinkscale, is damaged, or is no store.
@@ -62,10 +61,10 @@ def opened(path: Path | str, patience: float = PATIENCE) -> sqlite3.Connection:
 
 
 def reading(path: Path | str) -> sqlite3.Connection:
-    """A connection that only reads, and waits for nobody, to a file that was opened for writing before.
+    """A connection that only reads and never waits, to a file that was opened for writing before.
 
     Raises:
-        sqlite3.Error: that is not possible.
+        sqlite3.Error: the file cannot be read.
     """
     db = sqlite3.connect(path, timeout=_GLANCE, isolation_level=None, check_same_thread=False)
     db.execute("PRAGMA query_only = ON")
@@ -73,7 +72,9 @@ def reading(path: Path | str) -> sqlite3.Connection:
 
 
 def readonly(path: Path | str) -> sqlite3.Connection:
-    """A connection to what a file holds that cannot be written: to an older one's copy in memory, to nothing at worst.
+    """A read-only connection to a file that cannot be written; an older file is copied to memory and migrated there.
+
+    If the disk does not let it be read either, the connection is to an empty store in memory.
 
     Raises:
         StoreError: the file was written by a newer thinkscale, is damaged, or is no store.
@@ -90,7 +91,7 @@ def readonly(path: Path | str) -> sqlite3.Connection:
 
 
 def _update_copy(db: sqlite3.Connection, path: Path | str) -> sqlite3.Connection:
-    """A connection itself, or one to a copy of the present version."""
+    """The connection itself if its file has the present version, else one to a migrated copy in memory."""
     try:
         if _version(db, path) == SCHEMA:
             return db
@@ -105,7 +106,7 @@ def _update_copy(db: sqlite3.Connection, path: Path | str) -> sqlite3.Connection
 
 
 def unwritable(path: Path | str, error: object) -> str:
-    """What to tell of a file that cannot be written."""
+    """The message about a file that cannot be written."""
     return (
         f"the store `{path}` cannot be written ({error}), so what is run now is not recorded until it can: free some "
         "space, or name another file with `--store` or THINKSCALE_STORE"
@@ -113,12 +114,12 @@ def unwritable(path: Path | str, error: object) -> str:
 
 
 def busy(error: Exception) -> bool:
-    """Whether somebody else has the file at the moment."""
+    """Whether another process has locked the file."""
     return _code(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
 def _refuses(error: Exception) -> bool:
-    """Whether it is the disk, or who has the file, and not what is in it."""
+    """Whether an error is about the disk or a lock, and not about the content of the file."""
     return _code(error) in _DISK
 
 
@@ -136,12 +137,12 @@ def _foreign(path: Path | str) -> StoreError:
 
 
 def _code(error: Exception) -> int:
-    """SQLite's own word for what went wrong, without its details."""
+    """SQLite's primary result code of an error, 0 for other errors."""
     return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
 
 
 def _prepare(db: sqlite3.Connection, path: Path | str, patience: float) -> int:
-    """Check a file and bring it up to date; returns the version that it had."""
+    """Check a file and migrate it; returns the version that it had."""
     version = _version(db, path)
     _enable_wal(db, patience)
     db.execute("PRAGMA synchronous = NORMAL")
@@ -170,7 +171,7 @@ def _version(db: sqlite3.Connection, path: Path | str) -> int:
 
 
 def _migrate(db: sqlite3.Connection, path: Path | str) -> None:
-    """Bring a file to the present version, all of it or nothing. Another process may be at the same: one does it."""
+    """Migrate a file in one transaction; of several processes that try, one does it."""
     db.execute("BEGIN IMMEDIATE")
     try:
         version = _version(db, path)
@@ -188,14 +189,14 @@ def _migrate(db: sqlite3.Connection, path: Path | str) -> None:
 
 
 def _restrict(path: Path | str) -> None:
-    """Take from others what older versions let them read. A mode that the owner gives the file later stays."""
+    """Make a file of an older version readable by its owner alone, once; a mode that is set later stays."""
     for name in (path, f"{path}-wal", f"{path}-shm"):
         with suppress(OSError):
             os.chmod(name, _OWN)
 
 
 def _enable_wal(db: sqlite3.Connection, patience: float) -> None:
-    """Turn on the write-ahead log. SQLite does not wait for this while another process opens the file as well."""
+    """Turn on the write-ahead log; retried, because SQLite does not wait while another process opens the file."""
     given_up = time.monotonic() + patience
     while True:
         try:

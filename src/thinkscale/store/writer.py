@@ -1,7 +1,7 @@
-"""The one thread that writes. Whoever hands it something goes on at once; who must know that it is kept waits.
+"""The thread that writes. `put` returns at once; `settled` and `flush` wait until the records are written.
 
-While the file takes nothing, what waits is kept in memory up to `MOST` bytes and written as soon as it can be; what is
-beyond is let go and counted.
+While the file cannot be written, up to `MOST` bytes wait in memory and are written as soon as possible; records beyond
+that are dropped and counted.
 """
 
 from __future__ import annotations
@@ -20,29 +20,29 @@ from thinkscale.store.batch import Act, Bought, Job, commit
 from thinkscale.store.schema import MEMORY, opened, unwritable
 
 MOST = 2**27
-"""Bytes that may wait to be written."""
+"""Most bytes that wait to be written."""
 GATHER = 0.0005
-"""Seconds for which the first of several waits for the others, unless somebody waits for it."""
+"""Seconds that the first job of a batch waits for more, unless a caller waits for it."""
 LOCKED = 5.0
-"""Seconds that another process may have the file before it counts as trouble."""
+"""Seconds that another process may lock the file before it counts as trouble."""
 AGAIN = 0.25
-"""Seconds between two tries while there is trouble."""
+"""Seconds between two attempts to write while there is trouble."""
 _AT_ONCE, _BYTES_AT_ONCE = 2048, 2**20
-"""Jobs in one transaction, and bytes, but for a single job: what is put into words at once keeps others from Python."""
+"""Most jobs and bytes of one transaction, single jobs aside: encoding them holds Python's lock."""
 _PROBE = 16
-"""Jobs with which a file is tried that has just refused some."""
+"""Jobs of the first transaction after one that failed."""
 
 log = logging.getLogger("thinkscale.store")
 log.addHandler(logging.NullHandler())
 
 
 class Writer:
-    """What waits to be written to one file, and who writes it.
+    """The queue of jobs for one file, and the thread that writes them.
 
     Args:
         path: the file.
-        db: a connection to it that writes; `None` when it could not be opened, which is tried again.
-        trouble: why it could not.
+        db: a connection that writes; `None` if the file could not be opened, which is retried.
+        trouble: why it could not be opened.
     """
 
     def __init__(self, path: Path | str, db: sqlite3.Connection | None, trouble: str | None = None) -> None:
@@ -51,19 +51,19 @@ class Writer:
         self.trouble = trouble
         """Why nothing is written at the moment; `None` while all is well."""
         self.lost = 0
-        """Records that were let go, because too much waited or they could not be written at all."""
+        """Records that were dropped, because too many waited or they could never be written."""
         self.opened = 0
-        """How often the file was opened again."""
+        """How often the file was reopened."""
         self.unsaved: dict[str, Bought] = {}
-        """Completions that wait, by key."""
+        """Completions that wait to be written, by key."""
         self.chore: Callable[[sqlite3.Connection], object] | None = None
-        """What is to be done about every `period` seconds as long as it is set."""
+        """A job that is run about every `period` seconds while it is set."""
         self.period = 60.0
         self._jobs: deque[Job] = deque()
         self._size = self._put = self._settled = 0
         self._urgent = self._closing = self._failing = False
         self._backlog = 0
-        """How much was put by the time that the file was written again, after trouble."""
+        """Jobs put by the time of the first successful write after trouble."""
         self._waiting: list[tuple[int, Callable[[], object]]] = []
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
@@ -72,11 +72,11 @@ class Writer:
 
     @property
     def size(self) -> int:
-        """Bytes that wait, about."""
+        """About how many bytes wait."""
         return self._size
 
     def put(self, job: Job) -> None:
-        """Have something written. With too much that waits already, or when closed, it is let go, and counted."""
+        """Queue a job; if too much waits, or the writer is closed, the job is dropped and counted."""
         with self._changed:
             if self._closing or self._size + job.size > MOST:
                 self.lost += 1
@@ -91,9 +91,9 @@ class Writer:
                 self._wake()
 
     def when_settled(self, call: Callable[[], object]) -> bool:
-        """Have `call` called, by another thread, once all that was put is written, or cannot be at the moment.
+        """Call `call` from the writing thread once every job so far is written, or writing has failed.
 
-        Returns false, and never calls, when that is so already.
+        Returns false, without calling, if that is so already.
         """
         with self._changed:
             if self.trouble or self._settled == self._put:
@@ -104,13 +104,13 @@ class Writer:
             return True
 
     def flush(self) -> None:
-        """Wait until all that was put is written, or cannot be at the moment."""
+        """Block until every job so far is written, or writing has failed."""
         settled = threading.Event()
         if self.when_settled(settled.set):
             settled.wait()
 
     async def settled(self) -> None:
-        """Wait likewise, while the event loop goes on."""
+        """Wait likewise without blocking the event loop."""
         loop = asyncio.get_running_loop()
         over: asyncio.Future[None] = loop.create_future()
 
@@ -122,7 +122,7 @@ class Writer:
             await over
 
     def close(self) -> None:
-        """Write what waits, or let it go if that fails, and let go of the file."""
+        """Write waiting jobs, or drop them if that fails, and close the file."""
         with self._changed:
             self._closing = True
             self._changed.notify_all()
@@ -147,7 +147,7 @@ class Writer:
                 self._mark_written(jobs)
 
     def _next(self) -> list[Job]:
-        """What to write now, once there is something and it is time; nothing when all is over."""
+        """Wait for the jobs to write next; empty once the writer is closed and nothing waits."""
         with self._changed:
             if self._failing and self._jobs:
                 self._changed.wait_for(lambda: self._closing, AGAIN)
@@ -161,7 +161,7 @@ class Writer:
             return self._take(_PROBE if self._failing else _AT_ONCE)
 
     def _take(self, most: int) -> list[Job]:
-        """The jobs that have waited longest."""
+        """Remove the oldest jobs from the queue, within the limits of one transaction."""
         taken: list[Job] = []
         size = 0
         while self._jobs and len(taken) < most and (not taken or size + self._jobs[0].size <= _BYTES_AT_ONCE):
@@ -170,10 +170,10 @@ class Writer:
         return taken
 
     def _write(self, jobs: Sequence[Job]) -> None:
-        """Write jobs together; where one of them makes that impossible, each by itself.
+        """Write jobs together, or one by one if one of them cannot be written.
 
         Raises:
-            OSError, sqlite3.Error, StoreError: the file takes nothing.
+            OSError, sqlite3.Error, StoreError: the file cannot be written.
         """
         if self.db is None:
             self.db = opened(self.path, LOCKED)
@@ -237,5 +237,5 @@ def _tell(calls: Sequence[Callable[[], object]]) -> None:
 
 
 def _about_the_file(error: Exception) -> bool:
-    """Whether a failure says something of the file and not of what was to be written."""
+    """Whether an error is about the file and not about the job."""
     return isinstance(error, OSError) or type(error) in (sqlite3.OperationalError, sqlite3.DatabaseError)
