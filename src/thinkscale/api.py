@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextvars import copy_context
 from dataclasses import dataclass, replace
 from functools import wraps
@@ -27,6 +27,7 @@ from thinkscale.registry import components, digests_of, parse, parts_of, remembe
 from thinkscale.selection.majority import Majority
 from thinkscale.session import Event, Method, Place, Run, Session
 from thinkscale.session.nested import roles_of
+from thinkscale.session.said import answer_in_thinking, is_unclosed
 from thinkscale.settings import Settings, load
 from thinkscale.store import Run as RunRow
 from thinkscale.store import Store
@@ -184,6 +185,7 @@ async def solve(
         if store:
             store.end(run_id, "interrupted")
         raise
+    outcome = replace(outcome, best=outcome.best if outcome.spoke else None)
     outcome = replace(outcome, run=run_id, traces=_pool(outcome, run), **_bill(outcome, session))  # type: ignore[arg-type]
     if store:
         for place, trace in enumerate(outcome.traces):
@@ -256,13 +258,13 @@ def _wanted(part: object, players: frozenset[str]) -> Iterator[tuple[str, frozen
 async def close(problem: Problem, session: Session, outcome: Outcome) -> Outcome:
     """If no attempt has an answer and one was cut short, close the most advanced one and ask it for its answer.
 
-    A budget that is over pays for that from what it kept back.
+    A budget that is over pays for that from what it kept back. Where nothing can be paid any more, the answer is what
+    the most advanced thinking had pointed out.
     """
-    ledger = session.place.ledger
+    ledger, run, think = session.place.ledger, session.place.run, session.capabilities.think
     alive = [t for t in outcome.traces if t.finish is not Finish.error and not t.pruned]
-    unfinished = [t for t in alive if t.tokens and (t.growing or t.finish in _UNFINISHED) and not t.tools]
+    unfinished = [t for t in alive if t.tokens and not t.tools and (_broken_off(t) or is_unclosed(t, think))]
     starved = _starved(session, outcome) or ledger.exhausted
-    run = session.place.run
     if outcome.answer is not None or run.cancelled or not (starved or (unfinished and run.closes)):
         return outcome
     if starved:
@@ -272,16 +274,34 @@ async def close(problem: Problem, session: Session, outcome: Outcome) -> Outcome
     best = [t for t in unfinished if t is outcome.best]
     start = max(best or unfinished or alive, key=lambda t: t.tokens, default=None) or session.open(problem)
     ledger.release()
-    end = session.think.cut_short(start.text)
+    stands = start.up_to_its_last_word()
+    end = session.think.asking(stands.text)
     # Two tokens at least: a model that ends its turn at once has answered nothing.
-    [last] = await session.extend([start], inject=end, max_tokens=CLOSING_TOKENS, min_tokens=2, temperature=0.0)
+    [last] = await session.extend([stands], inject=end, max_tokens=CLOSING_TOKENS, min_tokens=2, temperature=0.0)
     said = last.segments[-1]
-    if said.origin is Origin.injected:
-        return outcome
-    if not said.text.strip():
-        last = replace(last, answer=None)
+    if said.origin is Origin.injected or not said.text.strip():
+        return _as_far_as_thought(session, outcome, unfinished)
     pool = [last if t is start else t for t in outcome.traces] if start in alive else [*outcome.traces, last]
-    return Outcome.of(Majority()(pool), pool)
+    return _of(pool, outcome)
+
+
+def _broken_off(trace: Trace) -> bool:
+    return trace.growing or trace.finish in _UNFINISHED
+
+
+def _as_far_as_thought(session: Session, outcome: Outcome, unfinished: Sequence[Trace]) -> Outcome:
+    """The answer that the most advanced of some attempts points out in a thinking which nobody can close any more."""
+    for trace in sorted(unfinished, key=lambda t: -t.tokens):
+        found = answer_in_thinking(trace, session.kind, session.capabilities.think)
+        if found is not None:
+            session.warn("no attempt came to an end: the answer is what the most advanced one had found so far")
+            return _of([replace(t, answer=found) if t is trace else t for t in outcome.traces], outcome)
+    return outcome
+
+
+def _of(pool: Sequence[Trace], outcome: Outcome) -> Outcome:
+    """The vote of a pool in which an attempt was closed."""
+    return Outcome.of(Majority()(pool), pool, needed=outcome.needed)
 
 
 def summary(outcome: Outcome, method: object, engine: Engine, seed: int, budget: Budget) -> dict[str, object]:

@@ -85,6 +85,17 @@ NAMED = (
 """Families by what the names of their models contain, for servers that do not show the chat template."""
 
 
+def think_format_in(text: str, known: ThinkFormat | None) -> ThinkFormat:
+    """The thinking markers of a text by a model whose format is `known`, or of none.
+
+    A model of no known family thinks where its text begins with the usual marker, under which engines also write what a
+    server told as thinking in a field of its own.
+    """
+    if known is not None:
+        return known
+    return THINK_TAGS if text.lstrip().startswith(THINK_TAGS.open.strip()) else PLAIN
+
+
 def think_format_of(model: str) -> ThinkFormat | None:
     """The thinking markers of a model by its name; `None` when it belongs to no known family."""
     name = model.lower()

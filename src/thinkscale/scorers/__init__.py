@@ -18,7 +18,7 @@ from thinkscale.contracts import scores_of
 from thinkscale.engines.protocol import ThinkFormat
 from thinkscale.lexicons import count
 from thinkscale.session import Session
-from thinkscale.types import Finish, Logprobs, Origin, Problem, Score, Segment, Trace
+from thinkscale.types import Logprobs, Origin, Problem, Score, Segment, Trace
 
 UNJUDGED = -math.inf
 """The score of what cannot be judged."""
@@ -62,9 +62,7 @@ def shown(trace: Trace, think: ThinkFormat | None) -> Trace:
 
 def up_to_its_last_word(trace: Trace) -> Trace:
     """A trace without what was injected after the model's last word; empty where there is nothing to judge."""
-    own = [i for i, s in enumerate(trace.segments) if s.origin is Origin.sampled and s.text.strip()]
-    judged = own and trace.finish not in (Finish.error, Finish.aborted)
-    return replace(trace, segments=trace.segments[: own[-1] + 1] if judged else ())
+    return replace(trace, segments=()) if trace.finish.lost else trace.up_to_its_last_word()
 
 
 async def shares(starts: Sequence[Problem | Trace], yes: Sequence[str], no: Sequence[str], llm: Session) -> list[float]:

@@ -12,7 +12,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 from functools import partial
 
-from thinkscale.answers import called, extract
+from thinkscale.answers import called
 from thinkscale.budget import Cost, Grant, Ledger
 from thinkscale.engines.protocol import Abort, Capability, Completion, Request
 from thinkscale.identity import request_name, seeds_of, text_name
@@ -20,8 +20,9 @@ from thinkscale.session.flight import Flight
 from thinkscale.session.landing import Landing
 from thinkscale.session.place import Place
 from thinkscale.session.run import price_of
+from thinkscale.session.said import answer_in
 from thinkscale.session.watch import Until, Watch
-from thinkscale.types import Answer, AnswerKind, Finish, Message, Origin, Sampling, Score, Segment, Trace
+from thinkscale.types import Answer, Finish, Message, Origin, Sampling, Score, Segment, Trace
 
 Progress = Callable[[int, int], bool]
 
@@ -43,6 +44,8 @@ class Calls:
     """Stop strings that end a step: what they end answers nothing."""
     growing: bool = False
     """Whether a draw that a limit cut goes on, and answers nothing yet."""
+    thinking: bool = False
+    """Whether draws are thinking that goes on or is yet to be closed, and answer nothing."""
     continuations: Sequence[str] = ()
     """For likelihoods: the text behind every start."""
     steps: Sequence[tuple[str, ...]] = ()
@@ -218,6 +221,7 @@ def _watch(calls: Calls, which: Sequence[int], landing: Landing[Trace | None]) -
 def extend_trace(calls: Calls, start: Trace, completion: Completion) -> Trace:
     """A trace with what a call added to it, and the answer found in the whole."""
     step = completion.stop_string in calls.marks or (calls.growing and completion.finish.cut)
+    step = step or (calls.thinking and not completion.tool_calls)
     segment = Segment(
         text=completion.text,
         origin=Origin.sampled,
@@ -227,15 +231,15 @@ def extend_trace(calls: Calls, start: Trace, completion: Completion) -> Trace:
         model=calls.place.model,
         tool_calls=completion.tool_calls,
     )
-    return replace(
+    whole = replace(
         start,
         segments=(*start.segments, segment),
         finish=completion.finish,
         stop_string=completion.stop_string,
         error=completion.error,
-        answer=None if step else _answer(start.text, completion, calls.place.kind),
         scores=_rewards(completion),
     )
+    return replace(whole, answer=None if step else _answer(whole, start.answer, calls.place))
 
 
 def _rewards(completion: Completion) -> tuple[Score, ...]:
@@ -243,12 +247,12 @@ def _rewards(completion: Completion) -> tuple[Score, ...]:
     return (Score(value=rewards[-1], kind="reward", steps=rewards),) if rewards else ()
 
 
-def _answer(before: str, completion: Completion, kind: AnswerKind) -> Answer | None:
-    if completion.finish.lost:
+def _answer(trace: Trace, before: Answer | None, place: Place) -> Answer | None:
+    if trace.finish.lost:
         return None
-    if completion.tool_calls:
-        return called(completion.tool_calls)
-    return extract(before + completion.text, kind, truncated=not completion.finish.ended)
+    if trace.segments[-1].tool_calls:
+        return called(trace.segments[-1].tool_calls)
+    return answer_in(trace, place.kind, place.capabilities.think, before)
 
 
 def request(calls: Calls, index: int, sampling: Sampling, seeds: tuple[int, ...]) -> Request:

@@ -117,7 +117,7 @@ class Session:
             calls = replace(self._calls(starts[which], sampling, until, every), progress=progress)
             return self._through(problems[which], calls, through[which]) if through else follow_calls(calls)
 
-        rule = enough.within(n) if hasattr(enough, "within") else enough
+        rule = enough.within(n) if enough is not None and hasattr(enough, "within") else enough
         if rule is None or least(rule, (), n) >= n:  # all are needed, whatever they say
             return await draw_all(self.place, begin(slice(n)))
         place = replace(self.place, sampling=sampling_with(self.place, sampling))
@@ -190,17 +190,20 @@ class Session:
         until: Until | None = None,
         every: int = 1,
         final: bool = True,
+        thinking: bool = False,
         **sampling: object,
     ) -> list[Trace]:
         """Continue every trace n ways at once, after appending `inject`; results stand in the order of `traces`.
 
         What the budget does not allow comes back as it was, with `finish=budget`. A step that is not `final` will be
-        continued whatever it says, so an answer found in it does not free what is kept back for a closing question.
+        continued whatever it says, so an answer found in it does not free what is kept back for a closing question;
+        one that is `thinking` answers nothing, as somebody has yet to close it.
         """
         opened = [t.inject(inject) for t in traces]
         starts = [fork for t in opened for fork in forks(self.place, t, n)]
         place = self.place if final else replace(self.place, final=False)
-        return await self._continued(self._calls(starts, sampling, until, every, place=place))
+        calls = self._calls(starts, sampling, until, every, place=place)
+        return await self._continued(replace(calls, thinking=thinking))
 
     async def step(
         self,

@@ -63,6 +63,13 @@ class Outcome:
     needed: int | None = None
     """Tokens that the stop rule needed, as against those that were paid for; `None` where no rule was asked."""
 
+    @property
+    def spoke(self) -> bool:
+        """Whether there is anything to show: an answer, words or calls of tools by the model."""
+        best = self.best
+        wrote = best is not None and (best.own_text.strip() or any(s.tool_calls for s in best.segments))
+        return self.answer is not None or bool(wrote)
+
     @classmethod
     def of(
         cls, ranking: Ranking, traces: Sequence[Trace], *, enough: bool = False, needed: int | None = None

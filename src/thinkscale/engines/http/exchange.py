@@ -137,7 +137,7 @@ class Exchange:
             return []
         endpoint, sampling = self.endpoint, self.request.sampling
         stops = () if endpoint.habits.tells_stop else sampling.stop
-        watched, opened = self.request.apart, _thinking(endpoint.think, written(self.request.prefix))
+        watched, opened = self.request.apart, endpoint.think.unclosed(written(self.request.prefix), ended=True)
         choices = Choices(stops, draws, self.abort, endpoint.think, endpoint.ending, opened=opened, watched=watched)
         task = cast("asyncio.Task[None]", asyncio.current_task())
         cut = False
@@ -266,12 +266,6 @@ class Exchange:
 def _further(request: Request) -> bool:
     """Whether the first attempt at the question is not among the draws, nor is any step of it."""
     return bool(request.paths) and all(any(path) for path in request.paths)
-
-
-def _thinking(think: ThinkFormat, text: str) -> bool:
-    """Whether a text ends inside a thinking that it opened itself."""
-    opening = think.open.strip()
-    return bool(opening) and text.rfind(opening) > text.rfind(think.close.strip())
 
 
 def _refused(error: EngineError) -> bool:
