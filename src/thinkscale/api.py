@@ -77,6 +77,7 @@ async def aask(
     roles: Mapping[str, Engine] | None = None,
     settings: Settings | None = None,
     observe: Callable[[Event], None] | None = None,
+    shared: Run | None = None,
 ) -> Outcome:
     """Answer a question by a method, within a budget.
 
@@ -89,6 +90,8 @@ async def aask(
         roles: engines for named roles (`judge`, `draft`), on the same budget.
         settings: loaded from file and environment when absent.
         observe: called with every piece of news.
+        shared: what the run has to share, made of `seed`, `roles`, `observe` and the settings when absent; whoever
+            holds it may end the run by its `cancel`, once it has an account.
 
     Raises:
         ThinkscaleError: what the caller must fix before anything can run. Failures of single draws are not raised.
@@ -98,7 +101,7 @@ async def aask(
     budget = budget if budget is not None else settings.budget
     model = model if model is not None else settings.model
     engine, named = engines_for(model, settings.base_url) if isinstance(model, str) else (model, {})
-    run = Run(
+    run = shared or Run(
         seed=settings.seed if seed is None else seed,
         roles={**named, **(roles or {})},
         concurrency=settings.concurrency,
@@ -190,7 +193,8 @@ async def solve(
     if store:
         for place, trace in enumerate(outcome.traces):
             store.record(run_id, trace, "main", place)
-        store.end(run_id, "done", summary(outcome, method, engine, run.seed, budget))
+        status = "interrupted" if run.cancelled else "done"
+        store.end(run_id, status, summary(outcome, method, engine, run.seed, budget))
         if store.trouble:
             outcome = replace(outcome, run="", warnings=(*outcome.warnings, store.trouble))
     return outcome
@@ -315,6 +319,8 @@ def summary(outcome: Outcome, method: object, engine: Engine, seed: int, budget:
         "model": engine.capabilities.name or engine.capabilities.model,
         "seed": seed,
         "stopped": outcome.stopped.value,
+        "needed": outcome.needed,
+        "paid": usage.output_tokens,
         "votes": [{"answer": v.answer, "count": v.count, "weight": v.weight} for v in outcome.votes],
         "usage": {
             "calls": usage.calls,

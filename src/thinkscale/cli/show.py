@@ -13,6 +13,7 @@ from rich.tree import Tree
 
 from thinkscale.cli.report import clipped
 from thinkscale.errors import StoreError
+from thinkscale.selection.majority import Majority
 from thinkscale.settings import load
 from thinkscale.store import Run, Store
 from thinkscale.types import Finish, Origin, Path, Trace
@@ -54,13 +55,22 @@ def _the_run(store: Store, name: str) -> Run:
 def _tree(run: Run, traces: list[Trace], *, full: bool) -> Tree:
     head = Text(f"{run.id}  {run.method}  {run.model}  seed {run.seed}", style="bold")
     head.append(f"\n{clipped(run.problem.question, 400)}\n", style="default")
-    head.append(f"{run.status}, answer: {run.summary.get('answer')}", style="green")
+    head.append(f"{run.status}, {_answer(run, traces)}", style="green")
     root = Tree(head)
     branches: dict[Path, Tree] = {(): root}
     for trace in traces:
         parent = next(trace.path[:i] for i in range(len(trace.path) - 1, -1, -1) if trace.path[:i] in branches)
         branches[trace.path] = branches[parent].add(_branch(trace, full=full)) if trace.path else root
     return root
+
+
+def _answer(run: Run, traces: list[Trace]) -> str:
+    """The answer, or the best there is of a run that did not come to its end."""
+    if run.status == "done":
+        return f"answer: {run.summary.get('answer')}"
+    best = Majority()([t for t in traces if not t.finish.lost]).best
+    found = run.summary.get("answer") or (best.answer.text if best and best.answer else None)
+    return f"best answer so far: {found}"
 
 
 def _branch(trace: Trace, *, full: bool) -> Text:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from thinkscale.engines.protocol import ThinkFormat
-from thinkscale.engines.think_formats import think_format_in
+from thinkscale.engines.think_formats import divided
 from thinkscale.errors import ServeError
 from thinkscale.serve.fields import Json
 from thinkscale.serve.passthrough import Passthrough
@@ -82,23 +82,6 @@ def choice_of(trace: Trace, think: ThinkFormat | None, *, at: int = 0) -> Choice
         logprobs=_signals(trace),
         tokens=trace.tokens * share,
     )
-
-
-def divided(text: str, think: ThinkFormat | None, *, ended: bool = True) -> tuple[str, str]:
-    """Thinking and answer of a text; thinking that was begun and not ended is all there is.
-
-    Args:
-        text: as the model wrote it.
-        think: its thinking markers, if they are known.
-        ended: whether the model ended the turn.
-    """
-    marks = think_format_in(text, think)
-    if not marks.ends:
-        return "", text
-    begun = marks.open.strip()
-    if marks.close.strip() not in text and text.lstrip().startswith(begun) and marks.unclosed(text, ended=ended):
-        return text.lstrip().removeprefix(begun).strip(), ""
-    return marks.split(text)
 
 
 def _speaks(trace: Trace) -> bool:
