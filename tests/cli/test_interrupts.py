@@ -150,4 +150,6 @@ def test_an_explanation_says_who_voted_when_and_what_was_needed_paid_and_cut(fol
     told = json.loads(ended(folder, *asked("!", "--explain", "--json"))[1])
     assert [a["why"] for a in told["attempts"]] == ["voted"] * 4
     assert told["needed"] == told["paid"] == sum(a["tokens"] for a in told["attempts"])
-    assert "7200 is this model's likeliest answer after 4" in ended(folder, *asked("!", "--explain"))[1]
+    told = ended(folder, *asked("!", "--explain"))[1]
+    assert "in 4 calls, 4 of them found in the store" in told
+    assert "7200 is this model's likeliest answer after 4" in told

@@ -72,30 +72,30 @@ def command(
         _print_ceiling(chosen, limit, settings, as_json=as_json)
         return
     problem = Problem.of(_question(question), kind)
-    engine, outcome, told = _answered(problem, chosen, limit, settings, quiet=quiet)
+    shared = Run(seed=settings.seed, concurrency=settings.concurrency)
+    engine, outcome, told = _answered(problem, chosen, limit, settings, shared, quiet=quiet)
     if as_json:
         found = summary(outcome, chosen, engine, settings.seed, limit)
         print(json.dumps({**found, **({"attempts": attempts_of(outcome)} if explain else {})}, ensure_ascii=False))
     else:
         outcome_report(outcome, engine.capabilities.think, quiet=quiet)
     if explain and not as_json:
-        print_explanation(outcome)
+        print_explanation(outcome, shared.replayed)
     if told and settings.store_path:
         print(KEPT, file=sys.stderr)
     raise typer.Exit(128 + told if told else _code(outcome))
 
 
 def _answered(
-    problem: Problem, method: Method, budget: Budget, settings: Settings, *, quiet: bool
+    problem: Problem, method: Method, budget: Budget, settings: Settings, shared: Run, *, quiet: bool
 ) -> tuple[Engine, Outcome, int]:
     """Run the method, showing how it goes where somebody watches; the last is the signal that ended it, or 0."""
-    engine, roles = engines_for(settings.model, settings.base_url)
+    engine, shared.roles = engines_for(settings.model, settings.base_url)
     if settings.model == EMBEDDED and not settings.base_url:
         fetch(quiet=quiet)
     live = Live(budget, settings.max_tokens)
     shown = live if not quiet and live.console.is_terminal else None
-    observe = shown.observe if shown else None
-    shared = Run(seed=settings.seed, roles=roles, concurrency=settings.concurrency, observe=observe)
+    shared.observe = shown.observe if shown else None
     asking = aask(problem, method=method, model=engine, budget=budget, settings=settings, shared=shared)
     try:
         with shown or nullcontext():

@@ -17,12 +17,13 @@ CUT = {
 }
 
 
-def print_explanation(outcome: Outcome) -> None:
-    """Print it behind the report of an outcome."""
+def print_explanation(outcome: Outcome, replayed: int = 0) -> None:
+    """Print it behind the report of an outcome; so many of its calls were found in the store."""
     console = Console(soft_wrap=True, highlight=False)
     console.print(Text(f"\nwhy it stopped: {WHY[outcome.stopped]}"))
     needed = "" if outcome.needed is None else f"needed {outcome.needed:,} tokens, "
-    console.print(Text(f"{needed}paid {outcome.usage.output_tokens:,} in {outcome.usage.calls} calls"))
+    known = f", {replayed} of them found in the store" if replayed else ""
+    console.print(Text(f"{needed}paid {outcome.usage.output_tokens:,} in {outcome.usage.calls} calls{known}"))
     table = Table(box=None, padding=(0, 2), header_style="bold")
     for name in ("order", "attempt", "tokens", "answer", ""):
         table.add_column(name, justify="left" if name in ("answer", "") else "right")
