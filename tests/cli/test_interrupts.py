@@ -17,6 +17,8 @@ from thinkscale.engines.scripted import Line, Scripted
 def speak(cue):
     with open("asked", "a") as asked:
         asked.write(f"{cue.seed}\\n")
+    with open("prefixes", "a") as prefixes:
+        prefixes.write(f"{cue.prefix[:15]}|{cue.sampling.max_tokens}\\n")
     number = sum(1 for _ in open("asked"))
     if os.path.exists("stuck") and number > int(open("stuck").read()):
         return Line(says="The answer is 9 " + "x " * 400, pace=0.02)
@@ -93,6 +95,20 @@ def test_the_best_so_far_is_printed_and_the_same_command_goes_on_from_it(folder,
     assert (returned, err, json.loads(out)["votes"][0]["count"]) == (0, "", 4)
     assert sorted(again) == sorted(paid[2:]), "what was finished is not drawn again, what was not is"
     assert "done, answer: 7200" in ended(folder, "show")[1]
+
+
+def test_partial_attempts_are_continued_where_that_is_asked_for(folder):
+    interrupted(folder, asked(), 2, 4, signal.SIGINT)
+    before = len((folder / "prefixes").read_text().splitlines())
+    returned, out, err = ended(folder, *asked("?", "--continue-partials", "--explain"))
+    gone_on = (folder / "prefixes").read_text().splitlines()[before:]
+    assert [line.startswith("The") for line in gone_on] == [True, True]
+    assert all(0 < int(line.partition("|")[2]) < 512 for line in gone_on)
+    assert "continued from there: they are not what the seed alone gives" in err
+    assert (returned, out.startswith("7200"), "2 of them found in the store" in out) == (0, True, True)
+    _, again, _ = ended(folder, *asked("?", "--explain"))
+    assert len((folder / "prefixes").read_text().splitlines()) == before + 2, "what was continued is finished"
+    assert re.findall(r"paid \d+ in 4 calls", again) == re.findall(r"paid \d+ in 4 calls", out)
 
 
 def test_an_interrupt_before_any_attempt_is_done_says_so(folder):

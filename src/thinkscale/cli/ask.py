@@ -51,6 +51,9 @@ def command(
     explain: Annotated[
         bool, typer.Option("--explain", help="Also why it stopped, who voted and when, what was needed, paid and cut.")
     ] = False,
+    continue_partials: Annotated[
+        bool, typer.Option("--continue-partials", help="Go on with attempts that an interrupt cut, not draw them anew.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the worst-case cost and ask nothing.")] = False,
 ) -> None:
     """Answer a question within a budget."""
@@ -72,7 +75,7 @@ def command(
         _print_ceiling(chosen, limit, settings, as_json=as_json)
         return
     problem = Problem.of(_question(question), kind)
-    shared = Run(seed=settings.seed, concurrency=settings.concurrency)
+    shared = Run(seed=settings.seed, concurrency=settings.concurrency, continues=continue_partials)
     engine, outcome, told = _answered(problem, chosen, limit, settings, shared, quiet=quiet)
     if as_json:
         found = summary(outcome, chosen, engine, settings.seed, limit)

@@ -197,10 +197,21 @@ def _flight(calls: Calls, which: Sequence[int], grant: Grant, landing: Landing[T
         settle=settle,
         land=land,
         looked_at=landing.looked_at,
+        continued=_continued(place),
         failed=place.run.fail,
         news=watch.hear if watch else None,
         restart=watch.restart if watch else lambda _: None,
         undecided=watch.undecided if watch else lambda _: None,
+    )
+
+
+def _continued(place: Place) -> Callable[[], None] | None:
+    """What is told of draws that go on where an earlier run was cut off, where they are to and can."""
+    if not place.run.continues or Capability.prefill not in place.capabilities.can:
+        return None
+    return partial(
+        place.run.warn,
+        "attempts that an interrupt had cut off were continued from there: they are not what the seed alone gives",
     )
 
 

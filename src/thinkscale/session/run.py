@@ -58,6 +58,8 @@ class Run:
     frugal: bool = False
     """Whether a run is charged only those known draws that it needs, as if they were drawn one by one; otherwise all
     that it had in flight when they were drawn."""
+    continues: bool = False
+    """Whether draws that an earlier run was cut off in go on from there instead of being made anew."""
     journal: Journal | None = None
     observe: Callable[[Event], None] | None = None
     pieces: bool = True
