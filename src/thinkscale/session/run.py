@@ -60,6 +60,8 @@ class Run:
     frugal: bool = False
     """Whether a run is charged only those known draws that it needs, as if they were drawn one by one; otherwise all
     that it had in flight when they were drawn."""
+    continues: bool = False
+    """Whether draws that an earlier run was cut off in go on from there instead of being made anew."""
     journal: Journal | None = None
     observe: Callable[[Event], None] | None = None
     pieces: bool = True
@@ -160,13 +162,13 @@ class Run:
             self._sampled = (sampling, sampling_name(sampling))
         return self._sampled[1]
 
-    def find(self, prompt: tuple[Message, ...], text: str, kind: AnswerKind, finish: Finish) -> Answer | None:
-        """The answer in a text; equal texts behind one prompt are read once."""
+    def find(self, prompt: tuple[Message, ...], kind: AnswerKind, text: str, ended: bool) -> Answer | None:
+        """The answer in a text, whole or cut off; equal texts behind one prompt are read once."""
         if self._prompt is not prompt:
             self._prompt, self._question, self._found = prompt, Problem(messages=prompt).question, {}
-        asked = (text, kind, finish.ended)
+        asked = (text, kind, ended)
         if asked not in self._found:
-            self._found[asked] = extract(text, kind, self._question, truncated=not finish.ended)
+            self._found[asked] = extract(text, kind, self._question, truncated=not ended)
         return self._found[asked]
 
     def vote(self, path: Path, kind: AnswerKind) -> Vote:

@@ -168,8 +168,7 @@ class Session:
         """
         place = self.place if final else replace(self.place, final=False)
         parents = under or [()] * len(asked)
-        rooted = [root(place, what, n, above) for what, above in zip(asked, parents, strict=True)]
-        starts = [start for group in rooted for start in group]
+        starts = [start for what, above in zip(asked, parents, strict=True) for start in root(place, what, n, above)]
         calls = self._calls(starts, sampling, place=place)
         problems = [problem_of(place, what) for what in asked for _ in range(n)]
         arriving = self._through(problems, calls, [by] * len(starts)) if by else follow_calls(calls)
@@ -191,17 +190,20 @@ class Session:
         until: Until | None = None,
         every: int = 1,
         final: bool = True,
+        thinking: bool = False,
         **sampling: object,
     ) -> list[Trace]:
         """Continue every trace n ways at once, after appending `inject`; results stand in the order of `traces`.
 
         What the budget does not allow comes back as it was, with `finish=budget`. A step that is not `final` will be
-        continued whatever it says, so an answer found in it does not free what is kept back for a closing question.
+        continued whatever it says, so an answer found in it does not free what is kept back for a closing question;
+        one that is `thinking` answers nothing, as somebody has yet to close it.
         """
         opened = [t.inject(inject) for t in traces]
         starts = [fork for t in opened for fork in forks(self.place, t, n)]
         place = self.place if final else replace(self.place, final=False)
-        return await self._continued(self._calls(starts, sampling, until, every, place=place))
+        calls = self._calls(starts, sampling, until, every, place=place)
+        return await self._continued(replace(calls, thinking=thinking))
 
     async def step(
         self,
@@ -251,14 +253,12 @@ class Session:
 
     def agreed(self, traces: Sequence[Trace]) -> list[Trace]:
         """The traces, every answer under the label that its class has by now: for pools of several draws of a place."""
-        vote = self.place.run.vote(self.place.path, self.kind)
-        return [label(vote, trace) for trace in traces]
+        return [label(self.place.run.vote(self.place.path, self.kind), trace) for trace in traces]
 
     def seed(self, problem: Problem, purpose: str) -> int:
         """A seed for what a method itself leaves to chance; it follows from the run's seed, as that of a draw does."""
-        run = self.place.run
-        name = run.name_of(problem.messages, problem.tools)
-        return seed_of(run.seed, self.place.role, name, purpose, self.place.path)
+        run, place = self.place.run, self.place
+        return seed_of(run.seed, place.role, run.name_of(problem.messages, problem.tools), purpose, place.path)
 
     async def likelihoods(self, pairs: Sequence[tuple[Problem | Trace, str]]) -> list[Logprobs | None]:
         """Log-probabilities that the model gives texts behind prompts or traces, all at once.
