@@ -279,6 +279,9 @@ async def close(problem: Problem, session: Session, outcome: Outcome) -> Outcome
     if said.origin is Origin.injected or not said.text.strip():
         return _as_far_as_thought(session, outcome, unfinished)
     pool = [last if t is start else t for t in outcome.traces] if start in alive else [*outcome.traces, last]
+    if last.answer is None:
+        thought = [last if t is start else t for t in unfinished]
+        return _as_far_as_thought(session, replace(outcome, traces=tuple(pool)), thought)
     return _of(pool, outcome)
 
 

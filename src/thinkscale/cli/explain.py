@@ -77,7 +77,7 @@ def _certified(outcome: Outcome) -> str:
     drawn = sorted(outcome.traces[: sum(outcome.waves)], key=lambda t: t.path)
     found = certificate([t.answer.key if t.answer else None for t in drawn])
     if found is None:
-        return "certificate: none, which takes three attempts of complete waves and some to test their leader"
+        return "certificate: none yet, because it takes at least four attempts in complete waves"
     words = next(t.answer.text for t in drawn if t.answer and t.answer.key == found.answer)
     behind = f"after {len(drawn)} attempts in complete waves"
     if found.error >= 1:

@@ -129,8 +129,8 @@ class Run:
 
     def drop(self, trace: Trace, role: str) -> None:
         """Keep a trace that came too late to count: it was paid for, it never votes."""
-        if not trace.finish.lost:
-            late = "not needed: the stop rule was satisfied without it"
+        if trace.finish is not Finish.error:
+            late = trace.error or "not needed: the stop rule was satisfied without it"
             trace = replace(trace, finish=Finish.aborted, answer=None, error=late)
         self.surplus.append(trace)
         if self.journal:
