@@ -3,7 +3,7 @@ import pytest
 from thinkscale.budget import Budget, Ledger
 from thinkscale.engines.scripted import Line, Scripted
 from thinkscale.errors import EngineError
-from thinkscale.policy import End, drive, go, probe
+from thinkscale.policy import Cut, End, drive, go, probe
 from thinkscale.session import Place, Run, Session
 from thinkscale.types import Finish, Problem, Sampling
 
@@ -51,6 +51,17 @@ async def test_probing_twice_gives_two_draws():
 
     _, _, engine = await driven(policy, lambda cue: str(cue.seed))
     assert len({c.seed for c in engine.cues}) == 3
+
+
+async def test_a_trace_that_is_cut_back_goes_on_from_there_and_stays_paid_for():
+    async def policy(trace):
+        assert (yield go()).text == "a b c d"
+        assert (yield Cut(2)).tokens == 2
+        yield go("|")
+
+    trace, llm, _ = await driven(policy, ["a b c d", " e"])
+    assert (trace.text.replace(" ", ""), trace.tokens) == ("ab|e", 3)
+    assert llm.place.ledger.spent.output_tokens == 5
 
 
 async def test_an_end_closes_the_text_without_a_call():

@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextvars import copy_context
 from dataclasses import dataclass, replace
-from functools import wraps
+from functools import partial, wraps
 from typing import ParamSpec, TypeVar
 
 from thinkscale import prompts
@@ -28,6 +28,7 @@ from thinkscale.needs import Capability, Needs, idle_rules, needs_of, refuse_cla
 from thinkscale.registry import digests_of, parse
 from thinkscale.selection.majority import Majority
 from thinkscale.session import Event, Method, Place, Run, Session
+from thinkscale.session.said import answer_in_thinking, is_unclosed
 from thinkscale.settings import Settings, load
 from thinkscale.store import RunRow, Store
 from thinkscale.types import AnswerKind, Finish, Origin, Outcome, Problem, Sampling, Stopped, Trace
@@ -75,6 +76,7 @@ async def aask(
     roles: Mapping[str, Engine] | None = None,
     settings: Settings | None = None,
     observe: Callable[[Event], None] | None = None,
+    shared: Run | None = None,
 ) -> Outcome:
     """Answer a question by a method, within a budget.
 
@@ -87,6 +89,8 @@ async def aask(
         roles: engines for named roles (`judge`, `draft`), on the same budget.
         settings: loaded from file and environment when absent.
         observe: called with every piece of news.
+        shared: what the run has to share, made of `seed`, `roles`, `observe` and the settings when absent; whoever
+            holds it may end the run by its `cancel`, once it has an account.
 
     Raises:
         ThinkscaleError: what the caller must fix before anything can run. Failures of single draws are not raised.
@@ -96,7 +100,7 @@ async def aask(
     budget = budget if budget is not None else settings.budget
     model = model if model is not None else settings.model
     engine, named = engines_for(model, settings.base_url) if isinstance(model, str) else (model, {})
-    run = Run(
+    run = shared or Run(
         seed=settings.seed if seed is None else seed,
         roles={**named, **(roles or {})},
         concurrency=settings.concurrency,
@@ -200,11 +204,13 @@ async def solve(
             store.end(run_id, "interrupted")
         raise
     _doubt(outcome, run, kind)
+    outcome = replace(outcome, best=outcome.best if outcome.spoke else None)
     outcome = replace(outcome, run=run_id, traces=_pool(outcome, run), **_bill(outcome, session))  # type: ignore[arg-type]
     if store:
         for number, trace in enumerate(outcome.traces):
             store.record(run_id, trace, "main", number)
-        store.end(run_id, "done", summary(outcome, method, engine, run.seed, budget))
+        status = "interrupted" if run.cancelled else "done"
+        store.end(run_id, status, summary(outcome, method, engine, run.seed, budget))
         if unrecorded := await store.settled():
             run_id = "" if store.trouble else run_id
             outcome = replace(outcome, run=run_id, warnings=(*outcome.warnings, unrecorded))
@@ -249,13 +255,13 @@ def asking(needs: Needs, sampling: Sampling) -> Sampling:
 async def close(problem: Problem, session: Session, outcome: Outcome) -> Outcome:
     """If no attempt has an answer and one was cut short, close the most advanced one and ask it for its answer.
 
-    A budget that is over pays for that from what it kept back.
+    A budget that is over pays for that from what it kept back. Where nothing can be paid any more, the answer is what
+    the most advanced thinking had pointed out.
     """
-    ledger = session.place.ledger
+    ledger, run, think = session.place.ledger, session.place.run, session.capabilities.think
     alive = [t for t in outcome.traces if t.finish is not Finish.error and not t.pruned]
-    unfinished = [t for t in alive if t.tokens and (t.growing or t.finish in _UNFINISHED) and not t.tools]
+    unfinished = [t for t in alive if t.tokens and not t.tools and (_broken_off(t) or is_unclosed(t, think))]
     starved = _starved(session, outcome) or ledger.exhausted
-    run = session.place.run
     if outcome.answer is not None or run.cancelled or not (starved or (unfinished and run.closes)):
         return outcome
     if starved:
@@ -265,16 +271,38 @@ async def close(problem: Problem, session: Session, outcome: Outcome) -> Outcome
     best = [t for t in unfinished if t is outcome.best]
     start = max(best or unfinished or alive, key=lambda t: t.tokens, default=None) or session.open(problem)
     ledger.release()
-    end = session.think.cut_short(start.text)
+    stands = start.up_to_its_last_word()
+    end = session.think.asking(stands.text)
     # Two tokens at least: a model that ends its turn at once has answered nothing.
-    [last] = await session.extend([start], inject=end, max_tokens=CLOSING_TOKENS, min_tokens=2, temperature=0.0)
+    [last] = await session.extend([stands], inject=end, max_tokens=CLOSING_TOKENS, min_tokens=2, temperature=0.0)
     said = last.segments[-1]
-    if said.origin is Origin.injected:
-        return outcome
-    if not said.text.strip():
-        last = replace(last, answer=None)
+    if said.origin is Origin.injected or not said.text.strip():
+        return _as_far_as_thought(session, outcome, unfinished)
     pool = [last if t is start else t for t in outcome.traces] if start in alive else [*outcome.traces, last]
-    return Outcome.of(Majority()(pool), pool)
+    if last.answer is None:
+        thought = [last if t is start else t for t in unfinished]
+        return _as_far_as_thought(session, replace(outcome, traces=tuple(pool)), thought)
+    return _of(pool, outcome)
+
+
+def _broken_off(trace: Trace) -> bool:
+    return trace.growing or trace.finish in _UNFINISHED
+
+
+def _as_far_as_thought(session: Session, outcome: Outcome, unfinished: Sequence[Trace]) -> Outcome:
+    """The answer that the most advanced of some attempts points out in a thinking which nobody can close any more."""
+    for trace in sorted(unfinished, key=lambda t: -t.tokens):
+        read = partial(session.place.run.find, trace.prompt, session.kind)
+        found = answer_in_thinking(trace, session.capabilities.think, read)
+        if found is not None:
+            session.warn("no attempt came to an end: the answer is what the most advanced one had found so far")
+            return _of([replace(t, answer=found) if t is trace else t for t in outcome.traces], outcome)
+    return outcome
+
+
+def _of(pool: Sequence[Trace], outcome: Outcome) -> Outcome:
+    """The vote of a pool in which an attempt was closed."""
+    return Outcome.of(Majority()(pool), pool, needed=outcome.needed)
 
 
 def summary(outcome: Outcome, method: object, engine: Engine, seed: int, budget: Budget) -> dict[str, object]:
@@ -288,6 +316,8 @@ def summary(outcome: Outcome, method: object, engine: Engine, seed: int, budget:
         "model": engine.capabilities.name or engine.capabilities.model,
         "seed": seed,
         "stopped": outcome.stopped.value,
+        "needed": outcome.needed,
+        "paid": usage.output_tokens,
         "votes": [{"answer": v.answer, "count": v.count, "weight": v.weight} for v in outcome.votes],
         "usage": {
             "calls": usage.calls,

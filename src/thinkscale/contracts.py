@@ -88,7 +88,8 @@ def no_action(policy: object, action: object) -> ContractError:
     frame = getattr(policy, "gi_frame", None) or getattr(policy, "ag_frame", None)
     where = f" ({shown(code.co_filename)}, line {frame.f_lineno})" if code and frame else ""
     name = getattr(policy, "__name__", type(policy).__name__)
-    return ContractError(f"the policy `{name}` yielded {_what(action)}: yield `go(…)`, `probe(…)` or `End(…)`{where}")
+    known = "`go(…)`, `probe(…)`, `Cut(…)` or `End(…)`"
+    return ContractError(f"the policy `{name}` yielded {_what(action)}: yield {known}{where}")
 
 
 def blame(component: object, error: BaseException) -> ContractError | None:

@@ -21,7 +21,7 @@ class Go:
 
     inject: str = ""
     sampling: Mapping[str, object] = field(default_factory=dict)
-    """Fields of `Sampling` for this step, or `until`."""
+    """Fields of `Sampling` for this step, `until`, or `thinking=True`: what comes of it answers nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,14 @@ class End:
     close: str = ""
 
 
-Action = Go | Probe | End
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """Go back to the first sampled tokens of the trace; the policy is sent that. What is left out was paid for."""
+
+    tokens: int
+
+
+Action = Go | Probe | Cut | End
 Policy = AsyncGenerator[Action, Trace]
 """What a policy function returns when called with the trace to start from."""
 
@@ -82,6 +89,8 @@ async def drive(llm: Session, trace: Trace, policy: Policy, **sampling: object) 
                     [seen] = await llm.probe([trace], inject, **settings)
                     if seen.finish in CUT:
                         return trace
+                case Cut(tokens):
+                    trace = seen = trace.split(tokens)[0]
                 case Go(inject):
                     [trace] = await llm.extend([trace], inject=inject, final=False, **settings)
                     seen = trace

@@ -18,7 +18,8 @@ from thinkscale.selection.majority import Majority
 from thinkscale.session import Event
 from thinkscale.types import Answer, Finish, Outcome, Trace
 
-KEYS = {"run", "answer", "confidence", "method", "model", "seed", "stopped", "votes", "usage", "budget", "warnings"}
+KEYS = {"run", "answer", "confidence", "method", "model", "seed", "stopped", "needed", "paid", "votes", "usage"}
+KEYS |= {"budget", "warnings"}
 USAGE = {"calls", "input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens", "seconds", "usd"}
 ASK = ("ask", "What is 2 + 2?", "--model", "tabular")
 
@@ -324,7 +325,8 @@ def test_an_interrupt_exits_with_130_keeps_what_was_drawn_and_shows_no_traceback
     assert asked.returncode == 130
     assert "Traceback" not in err
     assert "interrupted: what was drawn is kept" in err
-    assert out == ""
+    assert "no answer: no attempt was done" in err
+    assert out.startswith("3 calls, ")
 
 
 def test_a_reader_that_goes_away_is_no_traceback():

@@ -8,6 +8,7 @@ import pytest
 from thinkscale.engines.gguf import read_gguf
 from thinkscale.engines.llamacpp.sampling import NOTHING, Rule, Sampler
 from thinkscale.engines.tail import Tail
+from thinkscale.engines.template import beginning
 from thinkscale.engines.think_formats import OPENED_TAGS, S1, THINK_TAGS, think_format_for
 from thinkscale.errors import ModelError
 from thinkscale.types import LogprobSpace
@@ -181,6 +182,21 @@ def test_think_formats_are_found_by_template():
     assert think_format_for("... <think> ...") is THINK_TAGS
     assert think_format_for("... <think> ...", "<|assistant|><think>\n") is OPENED_TAGS
     assert think_format_for("<|im_start|>think and <think>") is S1
+
+
+@pytest.mark.parametrize(
+    ("template", "format"),
+    [
+        ("{{ messages[0].content }}{% if add_generation_prompt %}<|assistant|><think>\n{% endif %}", OPENED_TAGS),
+        ("{{ messages[0].content }}<|assistant|>{# the model writes <think> itself #}", THINK_TAGS),
+        ("{{ raise_exception('no') }} <think>", THINK_TAGS),
+        ("{{ messages[0].content + 1 }} <think>", THINK_TAGS),
+        ("{% broken <think>", THINK_TAGS),
+        ("", None),
+    ],
+)
+def test_a_template_that_opens_the_thinking_is_recognised_by_the_prompt_that_it_makes(template, format):
+    assert think_format_for(template, beginning(template)) is format
 
 
 def string(text):

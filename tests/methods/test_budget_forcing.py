@@ -21,14 +21,14 @@ async def forced(method, script, *, budget=None, **engine):
     return outcome, engine
 
 
-async def test_the_worked_example_of_the_paper_comes_out_to_the_letter():
+async def test_the_worked_example_of_the_paper_comes_out_with_nudges_on_lines_of_their_own():
     script = [
         Line(says="a b c", prefix="<think>\n", max_tokens=100, stop=("</think>",)),
-        Line(says=" check again ok</think> never seen", prefix="<think>\na b cWait", max_tokens=97),
-        Line(says="Answer: 5", prefix="<think>\na b cWait check again ok</think>\n", max_tokens=50, stop=()),
+        Line(says=" check again ok</think> never seen", prefix="<think>\na b c\nWait", max_tokens=97),
+        Line(says="Answer: 5", prefix="<think>\na b c\nWait check again ok</think>\n", max_tokens=50, stop=()),
     ]
     outcome, engine = await forced(BudgetForcing(waits=1, max_thinking=100), script)
-    assert outcome.best.text == "<think>\na b cWait check again ok</think>\nAnswer: 5"
+    assert outcome.best.text == "<think>\na b c\nWait check again ok</think>\nAnswer: 5"
     assert (outcome.answer, outcome.usage.calls, outcome.usage.output_tokens) == ("5", 3, 8)
     assert [(s.text, s.tokens) for s in outcome.best.segments if s.origin is Origin.sampled] == [
         ("a b c", 3), (" check again ok", 3), ("Answer: 5", 2),
@@ -40,10 +40,10 @@ async def test_with_four_thinking_tokens_the_second_segment_is_cut_and_the_answe
     script = [
         Line(says="a b c", max_tokens=4),
         Line(says=" check again ok", max_tokens=1),
-        Line(says=" 5", prefix="<think>\na b cWait check\n</think>\nFinal Answer:"),
+        Line(says=" 5", prefix="<think>\na b c\nWait check\n</think>\nFinal Answer:"),
     ]
     outcome, _ = await forced(BudgetForcing(waits=1, max_thinking=4), script)
-    assert outcome.best.text == "<think>\na b cWait check\n</think>\nFinal Answer: 5"
+    assert outcome.best.text == "<think>\na b c\nWait check\n</think>\nFinal Answer: 5"
     assert (outcome.answer, outcome.usage.calls, outcome.usage.output_tokens) == ("5", 3, 5)
 
 
@@ -67,7 +67,7 @@ async def test_without_waits_the_end_of_thinking_is_the_end():
 async def test_thinking_is_nudged_on_until_it_is_long_enough_and_waits_come_on_top():
     script = ["a b", " c d", " e f", " g h", "Answer: 5"]
     outcome, engine = await forced(BudgetForcing(waits=1, min_thinking=5), script)
-    assert outcome.best.text == "<think>\na bWait c dWait e fWait g h</think>\nAnswer: 5"
+    assert outcome.best.text == "<think>\na b\nWait c d\nWait e f\nWait g h</think>\nAnswer: 5"
     assert [c.sampling.min_tokens for c in engine.cues] == [5, 3, 1, 1, 0]
 
 
@@ -85,7 +85,7 @@ async def test_a_model_that_says_nothing_is_not_nudged_for_ever():
 
 async def test_a_model_without_markers_thinks_until_the_words_that_ask_for_the_answer():
     outcome, _ = await forced(BudgetForcing(waits=1), ["a b c", " d", " 5"], think=None)
-    assert outcome.best.text == "a b cWait d\nFinal Answer: 5"
+    assert outcome.best.text == "a b c\nWait d\nFinal Answer: 5"
     assert outcome.answer == "5"
 
 
@@ -143,7 +143,7 @@ async def test_a_failure_half_way_keeps_what_was_thought():
     outcome, _ = await forced(BudgetForcing(waits=1), script)
     assert outcome.best is None or outcome.best.finish is Finish.error
     assert (outcome.answer, outcome.stopped) == (None, "error")
-    assert outcome.traces[0].text == "<think>\na bWait"
+    assert outcome.traces[0].text == "<think>\na b\nWait"
     assert outcome.usage.output_tokens == 2
 
 

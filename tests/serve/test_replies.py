@@ -7,11 +7,11 @@ import pytest
 from serve.orders import FIVE, FOUR, menu, ran, request
 from serve.shapes import valid
 from thinkscale.engines.scripted import Line
-from thinkscale.engines.think_formats import THINK_TAGS
+from thinkscale.engines.think_formats import OPENED_TAGS, THINK_TAGS
 from thinkscale.errors import EngineError, ServeError
 from thinkscale.serve.records import Api
 from thinkscale.serve.replies import error, reply
-from thinkscale.types import Finish, Stopped
+from thinkscale.types import Finish, Outcome, Stopped, Trace
 
 THOUGHT = "<think>\nTwo and two.\n</think>\n\nThe answer is 4."
 CALL = {"index": 0, "id": "c1", "type": "function", "function": {"name": "add", "arguments": '{"a": 2}'}}
@@ -78,6 +78,25 @@ def test_thinking_that_was_cut_off_is_no_answer():
     assert told["message"]["content"] == ""
     assert told["message"]["reasoning"] == "Two and"
     assert told["finish_reason"] == "length"
+
+
+def test_thinking_that_the_template_opened_and_a_cap_cut_is_no_answer_either():
+    told = replied(request(max_tokens=6), ["So the answer is 5. Wait, let me"], OPENED_TAGS)
+    assert told["choices"][0]["message"]["content"] == ""
+    assert told["choices"][0]["message"]["reasoning"] == "So the answer is 5. Wait,"
+    assert told["thinkscale"]["answer"] is None
+    whole = replied(request(), ["The answer is 5."], OPENED_TAGS)["choices"][0]["message"]
+    assert whole["content"] == "The answer is 5.", "a turn that ended without a marker is all answer"
+
+
+@pytest.mark.parametrize("model", ["small", "fast"])
+def test_what_only_we_wrote_is_never_shown(model):
+    order = menu([FOUR]).order(request(model=model))
+    trace = Trace(prompt=order.asked.problem.messages, finish=Finish.budget).inject("Final Answer:")
+    nothing = Outcome(best=None, answer=None, traces=(replace(trace, finish=Finish.budget),), stopped=Stopped.budget)
+    with pytest.raises(ServeError, match="over before there was anything to show") as caught:
+        reply(order, nothing, id="x-1", created=1)
+    assert caught.value.status == 504
 
 
 def test_thinking_that_the_engine_counted_is_counted_so():

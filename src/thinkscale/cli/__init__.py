@@ -1,6 +1,7 @@
 """The command line: data on stdout, progress and errors on stderr. One command per file, imported when it is called.
 
-Exit codes: 0 an answer, 1 a failure or no answer, 2 a command that cannot be understood, 130 interrupted.
+Exit codes: 0 an answer, 1 a failure or no answer, 2 a command that cannot be understood,
+130 interrupted, 143 terminated.
 """
 
 from __future__ import annotations

@@ -11,14 +11,16 @@ import typer
 
 from thinkscale.api import aask, run, summary
 from thinkscale.budget import Budget, ceiling_text
+from thinkscale.cli.explain import attempts_of, print_explanation
 from thinkscale.cli.live import Live
 from thinkscale.cli.pull import fetch
 from thinkscale.cli.report import outcome_report
+from thinkscale.cli.signals import KEPT, until_told
 from thinkscale.engines.opening import EMBEDDED, engines_for
 from thinkscale.engines.protocol import Engine
 from thinkscale.errors import SettingsError
 from thinkscale.registry import parse
-from thinkscale.session import Method
+from thinkscale.session import Method, Run
 from thinkscale.settings import Settings, load
 from thinkscale.types import AnswerKind, Outcome, Problem, Stopped
 
@@ -46,52 +48,55 @@ def command(
     store: Annotated[str | None, typer.Option(help="File of the run store; `none` keeps no record.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, and only the answer.")] = False,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Also why it stopped, who voted and when, what was needed, paid and cut.")
+    ] = False,
+    continue_partials: Annotated[
+        bool, typer.Option("--continue-partials", help="Go on with attempts that an interrupt cut, not draw them anew.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the worst-case cost and ask nothing.")] = False,
 ) -> None:
     """Answer a question within a budget."""
-    flags = {
-        "method": method,
-        "model": model,
-        "base_url": base_url,
-        "budget": budget,
-        "seed": seed,
-        "max_tokens": max_tokens,
-        "concurrency": concurrency,
-        "prompts": prompts,
-        "store": store,
-    }
-    settings = load(flags)
+    where = {"model": model, "base_url": base_url, "prompts": prompts, "store": store}
+    how = {"method": method, "budget": budget, "seed": seed, "max_tokens": max_tokens, "concurrency": concurrency}
+    settings = load({**where, **how})
     chosen = cast(Method, parse(settings.method, "method"))
     limit = Budget.parse(settings.budget)
     if dry_run:
         _print_ceiling(chosen, limit, settings, as_json=as_json)
         return
     problem = Problem.of(_question(question), kind)
-    engine, outcome = _answered(problem, chosen, limit, settings, quiet=quiet)
+    shared = Run(seed=settings.seed, concurrency=settings.concurrency, continues=continue_partials)
+    engine, outcome, told = _answered(problem, chosen, limit, settings, shared, quiet=quiet)
     if as_json:
-        print(json.dumps(summary(outcome, chosen, engine, settings.seed, limit), ensure_ascii=False))
+        found = summary(outcome, chosen, engine, settings.seed, limit)
+        print(json.dumps({**found, **({"attempts": attempts_of(outcome)} if explain else {})}, ensure_ascii=False))
     else:
-        outcome_report(outcome, quiet=quiet)
-    raise typer.Exit(_code(outcome))
+        outcome_report(outcome, engine.capabilities.think, quiet=quiet)
+        if explain:
+            print_explanation(outcome, shared.replayed)
+    if told and settings.store_path:
+        print(KEPT, file=sys.stderr)
+    raise typer.Exit(128 + told if told else _code(outcome))
 
 
 def _answered(
-    problem: Problem, method: Method, budget: Budget, settings: Settings, *, quiet: bool
-) -> tuple[Engine, Outcome]:
-    """Run the method, showing how it goes where somebody watches."""
-    engine, roles = engines_for(settings.model, settings.base_url)
+    problem: Problem, method: Method, budget: Budget, settings: Settings, shared: Run, *, quiet: bool
+) -> tuple[Engine, Outcome, int]:
+    """Run the method, showing how it goes where somebody watches; the last is the signal that ended it, or 0."""
+    engine, shared.roles = engines_for(settings.model, settings.base_url)
     if settings.model == EMBEDDED and not settings.base_url:
         fetch(quiet=quiet)
     live = Live(budget, settings.max_tokens)
     shown = live if not quiet and live.console.is_terminal else None
-    observe = shown.observe if shown else None
-    asking = aask(problem, method=method, model=engine, roles=roles, budget=budget, settings=settings, observe=observe)
+    shared.observe = shown.observe if shown else None
+    asking = aask(problem, method=method, model=engine, budget=budget, settings=settings, shared=shared)
     try:
         with shown or nullcontext():
-            return engine, run(asking)
+            return engine, *run(until_told(asking, shared))
     except KeyboardInterrupt:
         if settings.store_path:
-            print("interrupted: what was drawn is kept; the same command continues from it", file=sys.stderr)
+            print(KEPT, file=sys.stderr)
         raise
 
 
@@ -106,8 +111,7 @@ def _question(argument: str) -> str:
 
 
 def _code(outcome: Outcome) -> int:
-    spoke = outcome.answer is not None or (outcome.best is not None and bool(outcome.best.text.strip()))
-    return 0 if spoke and outcome.stopped is not Stopped.error else 1
+    return 0 if outcome.spoke and outcome.stopped is not Stopped.error else 1
 
 
 def _print_ceiling(method: Method, budget: Budget, settings: Settings, *, as_json: bool) -> None:

@@ -22,6 +22,7 @@ from thinkscale.bench.experiment import Plan, Result, logprobs_for, require_all,
 from thinkscale.bench.tasks import TASKS, Item, load
 from thinkscale.budget import Budget
 from thinkscale.cli.pull import fetch
+from thinkscale.cli.signals import KEPT
 from thinkscale.engines.opening import EMBEDDED, engines_for
 from thinkscale.errors import BenchError
 from thinkscale.methods.self_consistency import SelfConsistency
@@ -115,7 +116,7 @@ def _planned(settings: Settings, *, jobs: int, quiet: bool) -> Iterator[Plan]:
             jobs=jobs,
         )
     except KeyboardInterrupt:
-        print("interrupted: what was drawn is kept; the same command continues from it", file=sys.stderr)
+        print(KEPT, file=sys.stderr)
         raise
     finally:
         if opened:

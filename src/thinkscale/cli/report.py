@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from thinkscale.engines.protocol import ThinkFormat
+from thinkscale.engines.think_formats import divided
 from thinkscale.types import Finish, Outcome, Stopped, Usage
 
 WHY = {
@@ -22,15 +24,18 @@ WHY = {
 }
 
 
-def outcome_report(outcome: Outcome, *, quiet: bool) -> None:
-    """Print an outcome: the answer on stdout, warnings on stderr."""
+NOTHING = "the budget was over before there was anything to show"
+
+
+def outcome_report(outcome: Outcome, think: ThinkFormat | None = None, *, quiet: bool) -> None:
+    """Print an outcome: the answer on stdout, warnings on stderr; `think` are the thinking markers of the model."""
     console = Console(soft_wrap=True, highlight=False)
     for warning in outcome.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     if outcome.answer is not None:
         console.print(Text(outcome.answer) if quiet else _headline(outcome))
-    elif outcome.best is not None and outcome.best.text.strip():
-        console.print(Text(outcome.best.text.strip()))
+    elif said := _said(outcome, think):
+        console.print(Text(said))
         if not quiet:
             print("note: no short answer to vote on was found; this is the first attempt", file=sys.stderr)
     else:
@@ -119,7 +124,19 @@ def _headline(outcome: Outcome) -> Text:
     return line
 
 
+def _said(outcome: Outcome, think: ThinkFormat | None) -> str:
+    """The words of the best attempt, without its thinking; none of one that an interrupt cut."""
+    best = outcome.best
+    if best is None or not best.own_text.strip() or (outcome.stopped is Stopped.cancelled and not best.finish.ended):
+        return ""
+    return divided(best.text, think, ended=best.finish is Finish.eos)[1].strip()
+
+
 def _why_none(outcome: Outcome) -> str:
+    if outcome.stopped is Stopped.cancelled:
+        return "no attempt was done"
+    if outcome.stopped is Stopped.budget and not outcome.spoke:
+        return f"{NOTHING}; allow more with `--budget`"
     if outcome.stopped is Stopped.budget:
         return "the budget bought no attempt that answers; allow more with `--budget`"
     if outcome.stopped is Stopped.error:

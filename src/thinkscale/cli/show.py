@@ -17,6 +17,7 @@ from thinkscale.answers.partition import AnswerClass, partition
 from thinkscale.cli.report import clipped
 from thinkscale.errors import StoreError
 from thinkscale.identity import RULES
+from thinkscale.selection.majority import Majority
 from thinkscale.settings import load
 from thinkscale.store import RunRow, Store
 from thinkscale.types import AnswerKind, Finish, Origin, Path, Problem, Trace
@@ -63,7 +64,7 @@ def _the_run(store: Store, name: str) -> RunRow:
 def _tree(run: RunRow, traces: list[Trace], *, full: bool) -> Tree:
     head = Text(f"{run.id}  {run.method}  {run.model}  seed {run.seed}", style="bold")
     head.append(f"\n{clipped(run.problem.question, 400)}\n", style="default")
-    head.append(f"{run.status}, answer: {run.summary.get('answer')}", style="green")
+    head.append(f"{run.status}, {_answer(run, traces)}", style="green")
     former = ((name, was) for name, was in run.rules.items() if was != RULES.get(name, was))
     if others := [f"{name} {was} (now {RULES[name]})" for name, was in former]:
         head.append(f"\nunder the rules {', '.join(others)}; what is shown is what was found then", style="yellow")
@@ -79,6 +80,15 @@ def _tree(run: RunRow, traces: list[Trace], *, full: bool) -> Tree:
         if trace.path not in above or trace.prompt == run.problem.messages:
             branches[trace.path], above[trace.path] = added, trace
     return root
+
+
+def _answer(run: RunRow, traces: list[Trace]) -> str:
+    """The answer, or the best there is of a run that did not come to its end."""
+    if run.status == "done":
+        return f"answer: {run.summary.get('answer')}"
+    best = Majority()([t for t in traces if not t.finish.lost]).best
+    found = run.summary.get("answer") or (best.answer.text if best and best.answer else None)
+    return f"best answer so far: {found}"
 
 
 async def _classes(run: RunRow, traces: list[Trace]) -> tuple[AnswerClass, ...]:

@@ -48,6 +48,32 @@ class ThinkFormat:
         fresh_line = not text or text.endswith("\n") or self.open.startswith("\n")
         return ("" if fresh_line else "\n") + self.close.strip("\n") + self.answer_prefix
 
+    def unclosed(self, text: str, *, ended: bool) -> bool:
+        """Whether a turn breaks off in its thinking at the end of `text`.
+
+        Args:
+            text: all of the turn that is not part of the chat template.
+            ended: whether the model ended the turn. Where the template opens the thinking, the text of such a turn is
+                all answer if it has no marker: the thinking was switched off, or a server keeps it to itself.
+        """
+        opened, closed = self.open.strip(), self.close.strip()
+        if opened:
+            return text.rfind(opened) > text.rfind(closed)
+        return bool(self.ends) and not ended and closed not in text
+
+    def asking(self, text: str) -> str:
+        """What has a turn that stands at `text` say its answer: the end of a thinking that is not over, the prefix."""
+        if self.open and not text.strip():
+            return self.open + self.cut_short(self.open)
+        if not self.answer_prefix or self.close.strip() not in text or self.unclosed(text, ended=False):
+            return self.cut_short(text)
+        return self.answer_prefix.lstrip("\n") if not text or text.endswith("\n") else self.answer_prefix
+
+    def apart(self, text: str, nudge: str) -> str:
+        """A nudge as it follows `text`: on a fresh line, unless either has space there or the nudge is empty."""
+        glued = bool(text and nudge) and not (text[-1].isspace() or nudge[0].isspace())
+        return f"\n{nudge}" if glued else nudge
+
     def split(self, text: str) -> tuple[str, str]:
         """The thinking and the answer of a text, without the markers; a text without the end marker is all answer."""
         mark = self.close.strip()

@@ -140,6 +140,14 @@ def jinja(source: str, *, bos: str, eos: str) -> Render:
     )
 
 
+def beginning(source: str) -> str:
+    """The prompt that a chat template makes of one message, as far as the assistant; empty where it makes none."""
+    try:
+        return jinja(source, bos="", eos="")([{"role": "user", "content": "Hello"}], []) if source else ""
+    except (TemplateError, EngineError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
+        return ""
+
+
 def _refuse(message: str) -> NoReturn:
     raise TemplateError(message)
 

@@ -85,6 +85,34 @@ NAMED = (
 """Families by what the names of their models contain, for servers that do not show the chat template."""
 
 
+def think_format_in(text: str, known: ThinkFormat | None) -> ThinkFormat:
+    """The thinking markers of a text by a model whose format is `known`, or of none.
+
+    A model of no known family thinks where its text begins with the usual marker, under which engines also write what a
+    server told as thinking in a field of its own.
+    """
+    if known is not None:
+        return known
+    return THINK_TAGS if text.lstrip().startswith(THINK_TAGS.open.strip()) else PLAIN
+
+
+def divided(text: str, think: ThinkFormat | None, *, ended: bool = True) -> tuple[str, str]:
+    """Thinking and answer of a text; thinking that was begun and not ended is all there is.
+
+    Args:
+        text: as the model wrote it.
+        think: its thinking markers, if they are known.
+        ended: whether the model ended the turn.
+    """
+    marks = think_format_in(text, think)
+    if not marks.ends:
+        return "", text
+    begun = marks.open.strip()
+    if marks.close.strip() not in text and text.lstrip().startswith(begun) and marks.unclosed(text, ended=ended):
+        return text.lstrip().removeprefix(begun).strip(), ""
+    return marks.split(text)
+
+
 def think_format_of(model: str) -> ThinkFormat | None:
     """The thinking markers of a model by its name; `None` when it belongs to no known family."""
     name = model.lower()

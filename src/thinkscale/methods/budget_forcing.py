@@ -7,11 +7,14 @@ from typing import ClassVar
 from thinkscale.budget import Cost
 from thinkscale.engines.protocol import ThinkFormat
 from thinkscale.needs import IN_A_TURN, Capability, Needs
-from thinkscale.policy import Policy, drive, go
+from thinkscale.policy import Cut, Policy, drive, go
 from thinkscale.registry import at_least, spec
 from thinkscale.selection.majority import Majority
 from thinkscale.session import Session
 from thinkscale.types import Finish, Outcome, Problem, Trace
+
+SLACK = 8
+"""Tokens beyond an eighth by which a native budget may seem to be missed: the marker that ends the thinking is some."""
 
 
 @spec
@@ -20,13 +23,14 @@ class BudgetForcing:
 
     The thinking budget shrinks with every segment, as in the paper's loop, and the turn is closed as its evaluation
     harness does: with the answer prefix only when thinking was cut short. A native budget of the engine is used where
-    nothing has to be ignored, and cut off here when the engine does not keep to it.
+    nothing has to be ignored, and cut off here when the engine does not keep to it. Thinking that a budget cuts short
+    answers nothing: what is kept back pays for the question that closes it.
     """
 
     waits: int = 1
     """How often the end of thinking is ignored."""
     nudge: str = "Wait"
-    """What is appended each time, with no separator; empty appends nothing."""
+    """What is appended each time, on a line of its own unless it begins with a space; empty appends nothing."""
     max_thinking: int | None = None
     """Most thinking tokens over all segments; the session's cap when `none`."""
     min_thinking: int = 0
@@ -58,13 +62,14 @@ class BudgetForcing:
         left, thought, waits, inject = self.max_thinking or cap, 0, self.waits, think.open
         while True:
             least = max(int(thought > 0), self.min_thinking - thought)
-            trace = yield go(inject, max_tokens=left, min_tokens=min(least, left), stop=think.ends)
+            trace = yield go(inject, max_tokens=left, min_tokens=min(least, left), stop=think.ends, thinking=True)
             took = max(1, trace.segments[-1].tokens)  # an engine that says nothing at all must not be nudged for ever
             left, thought = left - took, thought + took
             cut = trace.finish is Finish.length or left <= 0
             if cut or (waits == 0 and thought >= self.min_thinking):
                 break
-            waits, inject = max(0, waits - (thought >= self.min_thinking)), self.nudge
+            waits = max(0, waits - (thought >= self.min_thinking))
+            inject = think.apart(trace.text, self.nudge)
         yield go(think.cut_short(trace.text) if cut else think.close, max_tokens=self.max_answer or cap)
 
     def _is_native(self, llm: Session) -> bool:
@@ -77,6 +82,9 @@ class BudgetForcing:
             return trace.tokens > most and think.close.strip() not in trace.text
 
         trace = yield go(think.open, thinking_budget=most, max_tokens=most + answer, until=over)
-        if trace.finish is Finish.aborted:
+        # What came in one piece was shown to nobody on the way, and where a token ends in it may be an estimate.
+        if over(trace) or over(trace.split(most + most // 8 + SLACK)[0]):
             llm.warn(f"the engine let the model think past its native budget of {most} tokens: it was cut off here")
+            trace = yield Cut(most)
+        if think.close.strip() not in trace.text:
             yield go(think.cut_short(trace.text), max_tokens=answer)

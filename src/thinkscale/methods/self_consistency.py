@@ -47,7 +47,8 @@ class SelfConsistency:
         traces = await llm.sample(
             problem, n, by=self.by, enough=self.stop, pace=self.pace, temperature=self.temperature
         )
-        return Outcome.of(rank(self.select, traces), traces, enough=traces.enough, needed=traces.needed)
+        ranking = rank(self.select, traces)
+        return Outcome.of(ranking, traces, enough=traces.enough, needed=traces.needed, waves=traces.waves)
 
     def ceiling(self, cap: int) -> Cost:
         """All n attempts."""

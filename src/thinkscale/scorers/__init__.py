@@ -59,9 +59,7 @@ def shown(trace: Trace, think: ThinkFormat | None) -> Trace:
 
 def up_to_its_last_word(trace: Trace) -> Trace:
     """A trace without what was injected after the model's last word; empty where there is nothing to judge."""
-    own = [i for i, s in enumerate(trace.segments) if s.origin is Origin.sampled and s.text.strip()]
-    judged = own and not trace.finish.lost
-    return replace(trace, segments=trace.segments[: own[-1] + 1] if judged else ())
+    return replace(trace, segments=()) if trace.finish.lost else trace.up_to_its_last_word()
 
 
 async def shares(starts: Sequence[Problem | Trace], yes: Sequence[str], no: Sequence[str], llm: Session) -> list[float]:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from thinkscale.engines.protocol import ThinkFormat
-from thinkscale.engines.think_formats import THINK_TAGS
+from thinkscale.engines.think_formats import divided
 from thinkscale.errors import ServeError
 from thinkscale.serve.fields import Json
 from thinkscale.serve.fitting import Passthrough
@@ -54,10 +54,11 @@ def choices_of(order: Order, outcome: Outcome) -> list[Choice]:
     unfit = _HALF if cancelled else {Finish.error}
     whole = [t for t in outcome.traces if t.finish not in unfit]
     if isinstance(order.method, Passthrough):
-        traces = whole[: order.asked.n]
+        silent = outcome.stopped is Stopped.budget and not any(map(_speaks, whole))
+        traces = [] if silent else whole[: order.asked.n]
     else:
         traces = [t for t in (outcome.best,) if t is not None and (t.finish not in unfit or t.answer is not None)]
-    traces = traces or [t for t in whole if t.text][:1]
+    traces = traces or [t for t in whole if _speaks(t)][:1]
     if not traces and not (cancelled and order.asked.api is Api.responses):
         raise shutting_down() if cancelled else _nothing(outcome)
     think, several = order.engine.capabilities.think, isinstance(order.method, Passthrough)
@@ -67,7 +68,7 @@ def choices_of(order: Order, outcome: Outcome) -> list[Choice]:
 def choice_of(trace: Trace, think: ThinkFormat | None, *, at: int = 0) -> Choice:
     """An attempt, its thinking told apart by the markers of the model's family."""
     whole = trace.text
-    thought, text = divided(whole, think)
+    thought, text = divided(whole, think, ended=trace.finish is Finish.eos)
     calls = tuple(_call(c, trace, i) for i, c in enumerate(c for s in trace.segments for c in s.tool_calls))
     share = len(text) / len(whole) if thought and not calls else 1.0
     return Choice(
@@ -82,20 +83,8 @@ def choice_of(trace: Trace, think: ThinkFormat | None, *, at: int = 0) -> Choice
     )
 
 
-def divided(text: str, think: ThinkFormat | None) -> tuple[str, str]:
-    """Thinking and answer of a text; thinking that was begun by a marker and not ended is all there is.
-
-    A model of no known family thinks where its text begins with the usual marker, under which engines also write what
-    a server told as thinking in a field of its own.
-    """
-    if think is None:
-        if not text.lstrip().startswith(THINK_TAGS.open.strip()):
-            return "", text
-        think = THINK_TAGS
-    begun = think.open.strip()
-    if begun and text.lstrip().startswith(begun) and think.close.strip() not in text:
-        return text.lstrip().removeprefix(begun).strip(), ""
-    return think.split(text)
+def _speaks(trace: Trace) -> bool:
+    return bool(trace.own_text.strip()) or any(s.tool_calls for s in trace.segments)
 
 
 def bill(outcome: Outcome, choices: Sequence[Choice]) -> Usage:
@@ -187,7 +176,7 @@ def shutting_down() -> ServeError:
 def _nothing(outcome: Outcome) -> ServeError:
     failed = next((t.error for t in outcome.traces if t.error), None)
     if outcome.stopped is Stopped.budget and not failed:
-        said = "The budget ended before there was any answer: allow more tokens, calls or seconds."
+        said = "The budget was over before there was anything to show: allow more tokens, calls or seconds."
         return ServeError(said, status=504, type="server_error", code="budget_exhausted")
     said = f"The model gave no answer: {failed or 'every attempt came back empty'}."
     return ServeError(said, status=502, type="server_error", code="upstream_error")

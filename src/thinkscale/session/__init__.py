@@ -8,6 +8,7 @@
 - `calls.py`: calls to an engine, admitted in draw order and made at once
 - `effects.py`: work outside of any model
 - `starts.py`: from prompts and traces to where draws begin
+- `said.py`: what an attempt answers in its own words
 - `watch.py`: what is done with the pieces of a growing draw
 - `place.py`: engine, account, role and path of one session
 - `run.py`: what all sessions of a run share

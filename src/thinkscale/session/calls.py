@@ -20,6 +20,7 @@ from thinkscale.session.flight import Flight
 from thinkscale.session.landing import Landing
 from thinkscale.session.place import Place
 from thinkscale.session.run import price_of
+from thinkscale.session.said import answer_in
 from thinkscale.session.watch import Until, Watch
 from thinkscale.types import Answer, Finish, Message, Origin, Path, Sampling, Score, Segment, Trace
 
@@ -43,6 +44,8 @@ class Calls:
     """Stop strings that end a step: what they end answers nothing."""
     growing: bool = False
     """Whether a draw that a limit cut goes on, and answers nothing yet."""
+    thinking: bool = False
+    """Whether draws are thinking that goes on or is yet to be closed, and answer nothing."""
     continuations: Sequence[str] = ()
     """For likelihoods: the text behind every start."""
     steps: Sequence[tuple[str, ...]] = ()
@@ -196,11 +199,22 @@ def _flight(calls: Calls, which: Sequence[int], grant: Grant, landing: Landing[T
         settle=settle,
         land=land,
         looked_at=landing.looked_at,
+        continued=_continued(place),
         failed=place.run.fail,
         news=watch.hear if watch else None,
         restart=watch.restart if watch else lambda _: None,
         stands=watch.stands if watch else lambda _: 0,
         undecided=watch.undecided if watch else lambda _: None,
+    )
+
+
+def _continued(place: Place) -> Callable[[], None] | None:
+    """What is told of draws that go on where an earlier run was cut off, where they are to and can."""
+    if not place.run.continues or Capability.prefill not in place.capabilities.can:
+        return None
+    return partial(
+        place.run.warn,
+        "attempts that an interrupt had cut off were continued from there: they are not what the seed alone gives",
     )
 
 
@@ -221,6 +235,7 @@ def _watch(calls: Calls, which: Sequence[int], landing: Landing[Trace | None]) -
 def extend_trace(calls: Calls, start: Trace, completion: Completion) -> Trace:
     """A trace with what a call added to it, and the answer found in the whole."""
     step = completion.stop_string in calls.marks or (calls.growing and completion.finish.cut)
+    step = step or (calls.thinking and not completion.tool_calls)
     segment = Segment(
         text=completion.text,
         origin=Origin.sampled,
@@ -230,19 +245,19 @@ def extend_trace(calls: Calls, start: Trace, completion: Completion) -> Trace:
         model=calls.place.model,
         tool_calls=completion.tool_calls,
     )
-    return Trace(
+    whole = Trace(
         prompt=start.prompt,
         segments=(*start.segments, segment),
         finish=completion.finish,
         stop_string=completion.stop_string,
         path=start.path,
-        answer=None if step else _answer(calls, start, completion),
         scores=_rewards(completion),
         error=completion.error,
         tools=start.tools,
         parents=start.parents,
         pruned=start.pruned,
     )
+    return replace(whole, answer=None if step else _answer(whole, start.answer, calls.place))
 
 
 def _rewards(completion: Completion) -> tuple[Score, ...]:
@@ -250,12 +265,12 @@ def _rewards(completion: Completion) -> tuple[Score, ...]:
     return (Score(value=rewards[-1], kind="reward", steps=rewards),) if rewards else ()
 
 
-def _answer(calls: Calls, start: Trace, completion: Completion) -> Answer | None:
-    if completion.finish.lost:
+def _answer(trace: Trace, before: Answer | None, place: Place) -> Answer | None:
+    if trace.finish.lost:
         return None
-    if completion.tool_calls:
-        return called(completion.tool_calls)
-    return calls.place.run.find(start.prompt, start.text + completion.text, calls.place.kind, completion.finish)
+    if trace.segments[-1].tool_calls:
+        return called(trace.segments[-1].tool_calls)
+    return answer_in(trace, place.capabilities.think, partial(place.run.find, trace.prompt, place.kind), before)
 
 
 def request(

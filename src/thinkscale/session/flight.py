@@ -17,7 +17,7 @@ import stamina
 
 from thinkscale.engines.protocol import UNMADE, Abort, Chunk, Completion, Engine, Request
 from thinkscale.errors import EngineError
-from thinkscale.types import Finish, Logprobs, Usage
+from thinkscale.types import Finish, Logprobs, Origin, Segment, Usage
 
 ATTEMPTS = 5
 """How often a request is made before its failure is recorded."""
@@ -60,6 +60,8 @@ class Flight:
     """Waits for what was asked about a draw, if anything was: it may be cut where it stood."""
     frugal: bool = False
     """Whether known draws land one after the other, until the consumer has enough."""
+    continued: Callable[[], None] | None = None
+    """Told of every draw that goes on where an earlier run was cut off; `None` has such draws made anew."""
     failed: Callable[[EngineError], None] | None = None
     """Called with what made draws fail for good, before they land."""
     text: list[str] = field(init=False)
@@ -84,9 +86,10 @@ class Flight:
         """Bring every draw down: replayed, complete, failed, or cut off where a cancellation found it."""
         try:
             async with asyncio.TaskGroup() as self._retries:
-                if self.memory:
-                    await self._replay(self.memory.recall(self.keys))
-                wanted = self._missing(range(self.request.n))
+                begun = await self._replay(self.memory.recall(self.keys)) if self.memory else {}
+                for index, so_far in begun.items():
+                    self._retries.create_task(self._go_on(index, so_far))
+                wanted = [i for i in self._missing(range(self.request.n)) if i not in begun]
                 try:
                     await self._stream(wanted)
                 except EngineError as failure:
@@ -96,8 +99,12 @@ class Flight:
                 self._forget(index)
                 self._end(index, self._partial(index, Finish.aborted))
 
-    async def _replay(self, known: Mapping[str, Completion]) -> None:
-        """Land what was paid for. A draw that was aborted counts as such only where it would be aborted again."""
+    async def _replay(self, known: Mapping[str, Completion]) -> dict[int, Completion]:
+        """Land what was paid for. A draw that was aborted counts as such only where it would be aborted again.
+
+        Returns:
+            The beginnings of draws that are to go on from there.
+        """
         cut = {i: c for i, key in enumerate(self.keys) if (c := known.get(key)) and c.finish is Finish.aborted}
         for index, key in enumerate(self.keys):
             if index in self.abort:
@@ -117,6 +124,39 @@ class Flight:
         for index in self._missing(range(self.request.n)):
             if index in self.abort:
                 self._down(index, cut.get(index, UNMADE), replayed=index in cut)
+        most = (self.request.sampling.max_tokens or math.inf) if self.continued else 0
+        return {i: c for i, c in cut.items() if i not in self.landed and 0 < c.tokens < most}
+
+    async def _go_on(self, index: int, so_far: Completion) -> None:
+        """Have a draw go on where an earlier run was cut off; where that breaks off it is made anew, as any other."""
+        request, cap = self.request, self.request.sampling.max_tokens
+        least = max(0, request.sampling.min_tokens - so_far.tokens)
+        left = replace(request.sampling, max_tokens=cap and cap - so_far.tokens, min_tokens=least)
+        written = Segment(text=so_far.text, origin=Origin.sampled, tokens=so_far.tokens, token_ids=so_far.token_ids)
+        rest = replace(
+            request,
+            prefix=(*request.prefix, written),
+            sampling=left,
+            # Not the numbers that the beginning was drawn by.
+            seeds=((request.seeds[index] + so_far.tokens) % 2**63,),
+            paths=request.paths[index : index + 1],
+        )
+        if self.continued:
+            self.continued()
+        self._show(index, so_far)
+        self.signals[index] = _longer(None, so_far.logprobs) if so_far.logprobs else None
+        abort = Abort(parent=self.abort, renumbered=(index,))
+        try:
+            async with aclosing(self.engine.stream(rest, abort)) as chunks:
+                async for chunk in chunks:
+                    whole = _joined(so_far, chunk.completion) if chunk.completion else None
+                    self._heard(index, replace(chunk, index=index, completion=whole))
+                    if chunk.failure is not None:
+                        raise chunk.failure
+            if self._missing([index]):
+                raise EngineError("the engine ended its reply before the draw was complete", retryable=True)
+        except EngineError as failure:
+            await self._retry([index], failure)
 
     def cut(self, index: int, text: str, tokens: int) -> None:
         """End a draw at a text it had, whatever it has written since."""
@@ -280,6 +320,20 @@ class Flight:
         if self.memory and not replayed and completion.usage.calls and completion.finish is not Finish.error:
             self.memory.remember(self.keys[index], completion)
         self.land(index, completion, replayed)
+
+
+def _joined(begun: Completion, rest: Completion) -> Completion:
+    """One completion of the beginning of a draw and what came of going on from there: it is one call."""
+    ids = begun.token_ids + rest.token_ids if begun.token_ids and rest.token_ids else ()
+    signals = begun.logprobs + rest.logprobs if begun.logprobs and rest.logprobs else None
+    return replace(
+        rest,
+        text=begun.text + rest.text,
+        tokens=begun.tokens + rest.tokens,
+        token_ids=ids,
+        logprobs=signals,
+        usage=replace(rest.usage, calls=1, output_tokens=begun.tokens + rest.usage.output_tokens),
+    )
 
 
 def _cut_back(whole: Completion, text: str, tokens: int) -> Completion:

@@ -59,6 +59,8 @@ class Run:
     memory: Memory | None = None
     frugal: bool = False
     """Whether only those known draws are charged that are needed one by one, or all that were once in flight."""
+    continues: bool = False
+    """Whether draws in which an earlier run was cut off go on from there instead of being made anew."""
     journal: Journal | None = None
     observe: Callable[[Event], None] | None = None
     pieces: bool = True
@@ -126,8 +128,8 @@ class Run:
 
     def drop(self, trace: Trace, role: str) -> None:
         """Keep a trace that came too late to count: it was paid for, it never votes."""
-        if not trace.finish.lost:
-            late = "not needed: the stop rule was satisfied without it"
+        if trace.finish is not Finish.error:
+            late = trace.error or "not needed: the stop rule was satisfied without it"
             trace = replace(trace, finish=Finish.aborted, answer=None, error=late)
         self.surplus.append(trace)
         if self.journal:
@@ -159,13 +161,13 @@ class Run:
             self._sampled = (sampling, sampling_name(sampling))
         return self._sampled[1]
 
-    def find(self, prompt: tuple[Message, ...], text: str, kind: AnswerKind, finish: Finish) -> Answer | None:
-        """The answer in a text; equal texts behind one prompt are read once."""
+    def find(self, prompt: tuple[Message, ...], kind: AnswerKind, text: str, ended: bool) -> Answer | None:
+        """The answer in a text, whole or cut off; equal texts behind one prompt are read once."""
         if self._prompt is not prompt:
             self._prompt, self._question, self._found = prompt, Problem(messages=prompt).question, {}
-        asked = (text, kind, finish.ended)
+        asked = (text, kind, ended)
         if asked not in self._found:
-            self._found[asked] = extract(text, kind, self._question, truncated=not finish.ended)
+            self._found[asked] = extract(text, kind, self._question, truncated=not ended)
         return self._found[asked]
 
     def vote(self, path: Path, kind: AnswerKind) -> Vote:

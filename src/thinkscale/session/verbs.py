@@ -166,8 +166,7 @@ class Session:
         """
         place = self.place if final else replace(self.place, final=False)
         parents = under or [()] * len(asked)
-        rooted = [root(place, what, n, above) for what, above in zip(asked, parents, strict=True)]
-        starts = [start for group in rooted for start in group]
+        starts = [start for what, above in zip(asked, parents, strict=True) for start in root(place, what, n, above)]
         calls = self._calls(starts, sampling, place=place)
         problems = [problem_of(place, what) for what in asked for _ in range(n)]
         arriving = self._through(problems, calls, [by] * len(starts)) if by else follow_calls(calls)
@@ -189,17 +188,20 @@ class Session:
         until: Until | None = None,
         every: int = 1,
         final: bool = True,
+        thinking: bool = False,
         **sampling: object,
     ) -> list[Trace]:
         """Continue every trace n ways at once, after appending `inject`; results are in the order of `traces`.
 
         What the budget does not allow comes back unchanged, with `finish=budget`. A step that is not `final` will be
-        continued anyway, so an answer in it does not release the closing reserve.
+        continued anyway, so an answer in it does not release the closing reserve; one that is `thinking` has no answer,
+        because its thinking is still to be closed.
         """
         opened = [t.inject(inject) for t in traces]
         starts = [fork for t in opened for fork in forks(self.place, t, n)]
         place = self.place if final else replace(self.place, final=False)
-        return await self._continued(self._calls(starts, sampling, until, every, place=place))
+        calls = self._calls(starts, sampling, until, every, place=place)
+        return await self._continued(replace(calls, thinking=thinking))
 
     async def step(
         self,
@@ -249,14 +251,12 @@ class Session:
 
     def agreed(self, traces: Sequence[Trace]) -> list[Trace]:
         """The traces with the present label of every answer's class: for pools collected by several calls."""
-        vote = self.place.run.vote(self.place.path, self.kind)
-        return [label(vote, trace) for trace in traces]
+        return [label(self.place.run.vote(self.place.path, self.kind), trace) for trace in traces]
 
     def seed(self, problem: Problem, purpose: str) -> int:
         """A seed for a method's own random choices, derived from the run's seed like that of a draw."""
-        run = self.place.run
-        name = run.name_of(problem.messages, problem.tools)
-        return seed_of(run.seed, self.place.role, name, purpose, self.place.path)
+        run, place = self.place.run, self.place
+        return seed_of(run.seed, place.role, run.name_of(problem.messages, problem.tools), purpose, place.path)
 
     async def likelihoods(self, pairs: Sequence[tuple[Problem | Trace, str]]) -> list[Logprobs | None]:
         """Log-probabilities of texts after prompts or traces, all at once.

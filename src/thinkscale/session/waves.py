@@ -33,6 +33,8 @@ class Draws(list[Trace]):
     """Whether the rule was satisfied before all draws were made."""
     needed: int | None = None
     """Tokens that the rule needed, however many were paid."""
+    waves: tuple[int, ...] = ()
+    """Sizes of the waves of which every draw counts, first ones first."""
 
 
 async def draw_all(place: Place, arriving: AsyncGenerator[tuple[int, Trace | None], None]) -> Draws:
@@ -43,7 +45,13 @@ async def draw_all(place: Place, arriving: AsyncGenerator[tuple[int, Trace | Non
     for _, trace in sorted(found.items()):
         await agree(place, draws, trace)
     draws.needed = sum(trace.tokens for trace in draws)
+    draws.waves = (len(draws),) if _whole(draws) else ()
     return draws
+
+
+def _whole(draws: Draws) -> bool:
+    """Whether the budget cut none of the draws."""
+    return bool(draws) and all(trace.finish is not Finish.budget for trace in draws)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -67,11 +75,14 @@ class Waves:
         self.draws.needed, begun = 0, 0
         while begun < self.n and not self.draws.enough:
             wave = self._open(begun)
-            begun += len(wave.unfinished)
+            size = len(wave.unfinished)
+            begun += size
             whole = await self._draw(wave)
             self.draws.needed += wave.needed(fired=self.draws.enough)
             if not whole:
                 break
+            if not self.draws.enough and _whole(self.draws):
+                self.draws.waves += (size,)
         for _, trace in sorted(self._held.items()):
             self.place.run.drop(trace, self.place.role)
         return self.draws

@@ -62,10 +62,25 @@ class Outcome:
     """Name under which the store keeps the run; empty when it was not recorded."""
     needed: int | None = None
     """Tokens that the stop rule needed, as against those that were paid for; `None` where no rule was asked."""
+    waves: tuple[int, ...] = ()
+    """Sizes of the waves of attempts that are complete: so many of the first traces are draws that nothing selected."""
+
+    @property
+    def spoke(self) -> bool:
+        """Whether there is anything to show: an answer, words or calls of tools by the model."""
+        best = self.best
+        wrote = best is not None and (best.own_text.strip() or any(s.tool_calls for s in best.segments))
+        return self.answer is not None or bool(wrote)
 
     @classmethod
     def of(
-        cls, ranking: Ranking, traces: Sequence[Trace], *, enough: bool = False, needed: int | None = None
+        cls,
+        ranking: Ranking,
+        traces: Sequence[Trace],
+        *,
+        enough: bool = False,
+        needed: int | None = None,
+        waves: tuple[int, ...] = (),
     ) -> Outcome:
         """The outcome of applying a selection rule to a pool.
 
@@ -74,6 +89,7 @@ class Outcome:
             traces: the pool.
             enough: whether a stop rule ended the drawing.
             needed: tokens that this took, as a session counts them.
+            waves: sizes of the complete waves, as a session tells them.
         """
         best = ranking.best
         answer = best.answer.text if best is not None and best.answer is not None else None
@@ -85,4 +101,5 @@ class Outcome:
             traces=tuple(traces),
             stopped=Stopped.enough if enough else Stopped.done,
             needed=needed,
+            waves=waves,
         )

@@ -190,6 +190,11 @@ class Trace:
         return self.segments[0].text if len(self.segments) == 1 else "".join(s.text for s in self.segments)
 
     @property
+    def own_text(self) -> str:
+        """What the model wrote of it, without what was injected."""
+        return "".join(s.text for s in self.segments if s.origin is Origin.sampled)
+
+    @property
     def tokens(self) -> int:
         """Tokens sampled, in all segments."""
         return self.segments[0].tokens if len(self.segments) == 1 else sum(s.tokens for s in self.segments)
@@ -205,6 +210,11 @@ class Trace:
             return self
         added = Segment(text=text, origin=Origin.injected)
         return replace(self, segments=(*self.segments, added), finish=Finish.open, stop_string=None)
+
+    def up_to_its_last_word(self) -> Trace:
+        """The same trace without what was injected behind the model's last word; empty where it has none."""
+        own = [i for i, s in enumerate(self.segments) if s.origin is Origin.sampled and s.text.strip()]
+        return replace(self, segments=self.segments[: own[-1] + 1 if own else 0])
 
     def prune(self) -> Trace:
         """The same trace as one that is not followed any further: it keeps its cost and loses its answer."""

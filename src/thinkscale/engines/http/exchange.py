@@ -211,7 +211,7 @@ class Exchange:
         """What will come of some of the draws."""
         endpoint, request = self.endpoint, self.request
         prefix, think = written(request.prefix), endpoint.think
-        opened = _thinking(think, prefix)
+        opened = think.unclosed(prefix, ended=True)
         return Choices(
             () if endpoint.habits.tells_stop else request.sampling.stop,
             draws,
@@ -356,9 +356,3 @@ class Exchange:
 def _further(request: Request) -> bool:
     """Whether the first attempt at the question is not among the draws, nor is any step of it."""
     return bool(request.paths) and all(any(path) for path in request.paths)
-
-
-def _thinking(think: ThinkFormat, text: str) -> bool:
-    """Whether a text ends inside a thinking that it opened itself."""
-    opening = think.open.strip()
-    return bool(opening) and text.rfind(opening) > text.rfind(think.close.strip())

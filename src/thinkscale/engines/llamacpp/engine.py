@@ -14,6 +14,7 @@ from thinkscale.engines.llamacpp.layout import Size
 from thinkscale.engines.llamacpp.model import Model
 from thinkscale.engines.llamacpp.worker import Worker
 from thinkscale.engines.protocol import GENERATES, Abort, Capabilities, Chunk, Request
+from thinkscale.engines.template import beginning
 from thinkscale.engines.think_formats import think_format_for
 from thinkscale.errors import EngineError, SettingsError
 
@@ -74,7 +75,7 @@ class LlamaCpp:
             context=min(header.context or self._cells, self._cells),
             concurrency=self._slots,
             exact=False,
-            think=think_format_for(header.template),
+            think=think_format_for(header.template, beginning(header.template)),
         )
 
     async def open(self) -> None:

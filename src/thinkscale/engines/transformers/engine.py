@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from thinkscale.engines.checkpoints import EXTRA, Checkpoint, find_checkpoint
 from thinkscale.engines.protocol import GENERATES, Abort, Capabilities, Capability, Chunk, Request
+from thinkscale.engines.template import beginning
 from thinkscale.engines.think_formats import think_format_for
 from thinkscale.engines.transformers.hooks import Hook, Hooks
 from thinkscale.engines.transformers.worker import CLOSED, Generating, Item, Job, Worker
@@ -125,7 +126,7 @@ class Transformers:
             context=_most(found, self._context),
             concurrency=self._slots,
             exact=False,
-            think=think_format_for(template),
+            think=think_format_for(template, beginning(template)),
         )
 
     async def open(self) -> None:
