@@ -22,5 +22,5 @@ def is_abstention(text: str) -> bool:
 
 
 def refuses(body: str) -> bool:
-    """Whether a text that points at nothing ends by saying that it has no answer."""
+    """Whether a text that points at no answer ends by saying that it has none."""
     return is_abstention(body.strip()) or _REFUSES.search(body.replace("’", "'"), max(0, len(body) - 200)) is not None

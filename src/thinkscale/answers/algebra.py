@@ -1,7 +1,7 @@
-"""The verdicts of a computer algebra system on pairs of formulas, remembered: for answers that could not be computed.
+"""Verdicts of a computer algebra system on pairs of answers that could not be computed, and their memory.
 
-A verdict is asked for once. Also that none was reached in time is remembered, so that a vote that is counted again
-from the store comes out as it did.
+Each pair is asked about once. A verdict that was not reached in time is remembered too, so that a vote that is counted
+again from the store has the same result.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _EXPLOSIVE = re.compile(
     r"(?:\^|\*\*)\s*\{?\s*-?[0-9]{5,}|[0-9]\s*\}?\s*(?:\^|\*\*)[^+*/=,]{0,20}\^|[0-9]{4,}\s*\}?\)?!|!\s*!"
     r"|\)\s*\^\s*\{?\s*-?[0-9]{3,}"
 )
-"""Powers and factorials that a computer algebra system might try to write out: nobody is asked about them."""
+"""Powers and factorials that a computer algebra system might expand; such keys are never sent to it."""
 _MAX_CHARACTERS = 300
 
 
@@ -34,10 +34,10 @@ class Verdict(StrEnum):
 
 
 class Memory(Protocol):
-    """Where verdicts are kept between votes, and between runs."""
+    """Memory of verdicts between votes and between runs."""
 
     def recall(self, first: str, second: str) -> Verdict | None:
-        """The verdict on two keys, `first` before `second` in the alphabet, or `None` where nobody asked."""
+        """The verdict on two keys, `first` before `second` in the alphabet; `None` if unknown to this memory."""
 
     def keep(self, first: str, second: str, verdict: Verdict) -> None:
         """Remember a verdict, `unknown` included."""
@@ -59,7 +59,7 @@ class Remembered:
 
 
 def is_askable(key: str) -> bool:
-    """Whether a key may be put to algebra: a formula or a number of modest size that nothing would write out."""
+    """Whether a key may be sent to algebra: a formula or number of modest size that would not be expanded."""
     formal = is_number(key) or is_expression(key)
     return formal and len(key) <= _MAX_CHARACTERS and _EXPLOSIVE.search(key) is None
 

@@ -1,13 +1,14 @@
 r"""The written key of an answer: one tidy spelling, which is its own key.
 
-Keys are cheap; they do not know algebra. `\sqrt{4}` and `2` have different keys, and `reading` finds that they stand
-for one number. A key says what it is: whoever reads it needs not to know how it was found.
+Keys are cheap and know no algebra: `\sqrt{4}` and `2` have different keys, and `reading` finds that they are one
+number. The kind of an answer can be read from its key alone. This module is long because each convention below takes a
+function.
 
 Conventions, each of them a test:
 
 - numbers are exact fractions in lowest terms: `7.5` is `15/2`; a decimal of four digits and more stays one: it
   may be the rounding of another number;
-- a unit, a currency and the percent sign stay, in one spelling: `5 km`, `5 USD`, `50%`; what was counted goes, so
+- a unit, a currency and the percent sign stay, in one spelling: `5 km`, `5 USD`, `50%`; a counted noun is dropped, so
   `18 eggs` is `18`;
 - `1,234` is a number, `1, 2, 3` a list, and `(1,234)` the pair of 1 and 234: brackets make the comma a separator;
 - lists, tuples and intervals keep their order and their brackets, sets are sorted: `{1,2}`, `(1,2)` and `1,2` differ;
@@ -15,7 +16,7 @@ Conventions, each of them a test:
 - dates and times have one spelling: `2021-05-01`, `3:30 pm`; yes and no of every language are `yes` and `no`;
 - words are compared without case, outer punctuation and articles; `C++`, `-5` and `vitamin A` keep what they are;
 - code keeps its tokens and its blocks, and loses blanks and comments;
-- what is too long, too deep or has too many digits is never parsed: its key is a digest.
+- a text that is too long, too deep or has too many digits is never parsed: its key is a digest.
 """
 
 from __future__ import annotations
@@ -89,7 +90,7 @@ _CHOICE = re.compile(
 def canonical(text: str, kind: AnswerKind = AnswerKind.math) -> str:
     """The key of an extracted answer; a key is its own key.
 
-    A kind says what to look for first; what is not of that kind is read by its look, mathematics before words. Never
+    The kind is tried first; an answer of another kind is read by its look, mathematics before words. Never
     raises, and takes time linear in a capped length.
     """
     if kind is AnswerKind.choice:

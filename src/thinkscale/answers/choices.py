@@ -1,4 +1,4 @@
-"""Lettered options: whether a question has them, and what stands behind each letter."""
+"""Lettered options: whether a question has them, and the words of each."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def has_options(question: str) -> bool:
 
 
 def options(question: str) -> Mapping[str, str]:
-    """The letters of a question's options and the words behind each; empty when it lists none."""
+    """The letters of a question's options and their words; empty if it lists none."""
     return _options(question[-_MAX_QUESTION:])
 
 

@@ -1,4 +1,4 @@
-"""What a text concludes that points at no answer: by its last sentences, bold words, formulas and values.
+"""The conclusion of a text that points at no answer: from its last sentences, bold words, formulas and values.
 
 The kind of the question says what to look for. This is the weak half of extraction: it runs only where no box, tag,
 marker or their like was found, and never on a text that was cut off.

@@ -1,7 +1,7 @@
 """Dates and times of day as people write them, in the languages of `lexicons/months-1.txt`.
 
-`05/01/2021` has two readings and is none of them alone; `3:30` may be in the morning or in the afternoon. Such a date
-or time says what it could be, and it is for a vote to find out which one it is.
+`05/01/2021` has two readings, and `3:30` may be in the morning or in the afternoon. Such a date or time lists what it
+may be, and the vote decides which one it is.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def clock(text: str) -> When | None:
 
 
 def parts(full: str) -> frozenset[str]:
-    """What a full date offers to one without its year or its day; nothing for a time."""
+    """The partial dates, without year or day, that a full date stands for; empty for a time."""
     pieces = full.split("-")
     if len(pieces) != 3:
         return frozenset()

@@ -1,4 +1,4 @@
-"""Votes whose keys come with their kind, and two texts compared: doors to `partition` and `compare`."""
+"""Votes whose keys come with their kind, and comparison of two texts, on top of `partition` and `compare`."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ class Classes:
         self._votes: dict[AnswerKind, Vote] = {}
 
     async def add(self, answers: Iterable[Answer], kind: AnswerKind) -> None:
-        """Take answers in and work the classes out."""
+        """Add answers and compute the classes."""
         await self._vote(kind).add([answer.key for answer in answers])
 
     def settled(self, answers: Iterable[Answer], kind: AnswerKind) -> bool:
-        """Take answers in; whether their labels are known without asking algebra, so that `add` can be skipped."""
+        """Add answers without asking algebra; returns whether their labels are known, so that `add` can be skipped."""
         return self._vote(kind).settled([answer.key for answer in answers])
 
     def label(self, key: str) -> str:
@@ -44,7 +44,7 @@ class Classes:
         return next((label for vote in self._votes.values() if (label := vote.label(key)) != key), key)
 
     def partition(self, answers: Iterable[Answer], kind: AnswerKind) -> Partition:
-        """The classes as they are, with their evidence."""
+        """The present classes, with the reason of each member."""
         return self._vote(kind).partition([answer.key for answer in answers])
 
     def _vote(self, kind: AnswerKind) -> Vote:
@@ -76,7 +76,7 @@ async def same(gold: str, pred: str, kind: AnswerKind = AnswerKind.math, judge: 
 
 
 def whole(text: str, kind: AnswerKind) -> str | None:
-    """The key of the answer that a text gives, or is where it is short; `None` where it gives none."""
+    """The key of the answer in a text, or of the whole text if it is short; `None` if it has no answer."""
     if kind in _FLAT:
         found = extract(text, kind)
         return found.key if found else canonical(text, kind) or None if len(text) <= _SHORT else None

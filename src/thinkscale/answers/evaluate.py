@@ -5,8 +5,8 @@ keyed by its exact fraction. A formula with variables is worth its values at 8 f
 the variables' names alone; and for every variable whose sign matters, the value where it is negative (so `|x|` and `x`
 differ, while `sqrt(xy)` is the product of two roots).
 
-`LimitError` says that the value was not computed. Nothing here takes long: every function is a bounded number of
-decimal operations, and large powers are never written out.
+`LimitError` says that the value was not computed. Every function takes a bounded number of
+decimal operations, and large powers are never expanded.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What was found in a text, by what, and where. Records only."""
+"""Records of answers found in a text: the evidence for each, and its place."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from thinkscale.types import Answer, AnswerKind
 
 
 class Evidence(StrEnum):
-    """By what an answer was found, the strongest first. Of several that are as strong, the last in the text counts."""
+    """The evidence for an answer, strongest first. Of equally strong evidence the last in the text counts."""
 
     box = "box"
     r"""`\\boxed{…}`."""
@@ -21,23 +21,23 @@ class Evidence(StrEnum):
     field = "field"
     """The field `answer` of a JSON object."""
     marker = "marker"
-    """What follows "the answer is", "Answer:" or their like in another language."""
+    """What follows "the answer is", "Answer:" or the same in another language."""
     result = "result"
-    """What follows "the result is" or its like."""
+    """What follows "the result is" or a similar phrase."""
     letter = "letter"
     """A letter that a sentence chooses, or one that stands alone."""
     words = "words"
     """The words of one option."""
     emphasis = "emphasis"
-    """What stands in bold near the end."""
+    """Bold text near the end."""
     whole = "whole"
-    """The text is nothing else."""
+    """The whole text is the answer."""
     fence = "fence"
     """A block of code."""
     sentence = "sentence"
     """What the last sentence states."""
     thought = "thought"
-    """What the closed thinking pointed out, of a text that broke off after it."""
+    """What the closed thinking pointed out, if the text broke off after it."""
     formula = "formula"
     """The last formula."""
     value = "value"
@@ -48,31 +48,31 @@ class Pointer(NamedTuple):
     """A place in a text that points at an answer."""
 
     start: int
-    """Where what is pointed at begins."""
+    """Where the answer begins."""
     end: int
-    """Where it ends, or -1 when that is to be seen from what follows."""
+    """Where it ends, or -1 if that follows from the text after it."""
     evidence: Evidence
     language: str = "en"
     text: str = ""
-    """What is pointed at, where it is not what stands between `start` and `end`."""
+    """The answer, if it is not the text between `start` and `end`."""
 
 
 class Claim(NamedTuple):
-    """What was read at one place."""
+    """A candidate answer at one place."""
 
     text: str
     start: int
     end: int
     evidence: Evidence
     kind: AnswerKind | None = None
-    """Its kind, where the evidence says so."""
+    """Its kind, if the evidence implies one."""
     prose: bool = False
     """Words that neither a box nor quotes set apart: weaker than any value."""
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """An answer with where it stood and by what it was found."""
+    """An answer, its evidence and its place."""
 
     answer: Answer
     kind: AnswerKind

@@ -1,4 +1,4 @@
-r"""The answer in a text, or the fact that there is none: by ranked evidence, with where it stood.
+r"""The answer in a text, or `None`: by ranked evidence, with its place.
 
 This runs on every draw, so it looks only at the end of what was said after the last closed thought, with patterns
 compiled once. It does not know which answer is right, nor what a model is; a text that abstains, is cut off or says
@@ -58,7 +58,7 @@ def extract(
     options: Sequence[str] = (),
     truncated: bool = False,
 ) -> Answer | None:
-    """What `text` answers, with the key it votes under, or `None` when it abstains or says nothing usable.
+    """The answer in `text`, with the key it votes under; `None` if it abstains or has no usable answer.
 
     `question` decides what `auto` means and lets an option be named by its words; `options` are those words where the
     question does not list them. Of a `truncated` text only what it points out, and is whole, counts: the last number or
@@ -80,7 +80,7 @@ def find(
     options: Sequence[str] = (),
     truncated: bool = False,
 ) -> Found | None:
-    """The same as `extract`, with the evidence, the kind, and where in `text` it stood."""
+    """The same as `extract`, with the evidence, the kind, and the place in `text`."""
     asked = _asked(kind, question, options, truncated=truncated)
     claim = _claimed(text, asked)
     answer = None if claim is None else _answer(claim, asked.kind)

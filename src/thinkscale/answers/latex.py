@@ -1,4 +1,4 @@
-r"""The many ways of typing one formula, made one.
+r"""One spelling for the many ways of typing a formula.
 
 Models write `\dfrac12`, `\frac{1}{2}`, `$\tfrac 12$` and `\left( … \right)` for the same thing. This module rewrites
 spelling only: it does not know numbers, algebra or what an answer is. No pattern may take long on hostile input,

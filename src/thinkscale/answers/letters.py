@@ -1,4 +1,4 @@
-"""Which of the lettered options a text picks: by its letter, or by the words behind the letter.
+"""The lettered option that a text picks: by its letter, or by the words of the option.
 
 The article "A" and the pronoun "I" are letters too, so a letter counts only where a text points at it: in a box, after
 a marker or a verb of choosing, before "is correct", in brackets, or alone on a line.

@@ -1,10 +1,10 @@
 """The classes of one vote: which of its answers are one answer.
 
-A pure function of the keys of the vote, whatever their order. Keys that are read alike are one class. Then what says
-less joins what says more, where exactly one class of the vote fits: a decimal the number that it is a rounding of, a
-number the quantity, a formula its equation, an ambiguous date the date. Where several fit, it stays a class of its own:
-it never links two. At last keys that could not be computed are put to algebra, in the order of their rank, against one
-representative of each class.
+A pure function of the keys of the vote, whatever their order. Keys with equal readings are one class. Then a less
+specific key joins the class that it fits, if exactly one does: a decimal the number that it rounds, a number the
+quantity, a formula its equation, an ambiguous date the date. If several fit it stays a class of its own, so it never
+links two. Last, algebra compares keys that could not be computed, in the order of their rank, with one representative
+of each class.
 
 The cost is linear in the answers; only those that could not be computed cost more, up to a limit in pairs.
 """
@@ -29,7 +29,7 @@ _WIDE = Context(prec=60)
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A key of a class, and what brought it there."""
+    """A key of a class, and why it is in it."""
 
     key: str
     how: str
@@ -41,7 +41,7 @@ class AnswerClass:
     """Keys that are one answer."""
 
     label: str
-    """The key that stands for the class: the one of the lowest rank."""
+    """The key that names the class: the one of the lowest rank."""
     kind: AnswerKind
     members: tuple[Member, ...]
 
@@ -54,10 +54,10 @@ class Partition:
     """The label of each key's class, in the order of the keys."""
     classes: tuple[AnswerClass, ...]
     undecided: frozenset[tuple[str, str]] = frozenset()
-    """Pairs of labels, sorted, that may be one answer: nobody could say."""
+    """Pairs of labels, sorted, on which no verdict was found: they may be one answer."""
 
     def may_change(self, weights: Mapping[str, float]) -> bool:
-        """Whether the winner could be another one if undecided classes were one; `weights` are by label."""
+        """Whether another class could win if undecided classes were joined; `weights` are by label."""
         leader = max(weights, key=lambda label: weights[label], default=None)
         if leader is None:
             return False
@@ -71,7 +71,7 @@ class Partition:
 
 @dataclass(slots=True)
 class _Group:
-    """Keys that are read alike, and the groups that joined them."""
+    """Keys with equal readings, and the groups that joined them."""
 
     readings: dict[str, Reading] = field(default_factory=dict)
     joined: list[tuple[_Group, str]] = field(default_factory=list)
@@ -95,7 +95,7 @@ class _Group:
 
     @property
     def places(self) -> int | None:
-        """Decimal places where every key may be a rounding."""
+        """Decimal places, if every key may be a rounding; else `None`."""
         places = [reading.places for reading in self.readings.values()]
         return None if None in places else max(p for p in places if p is not None)
 
@@ -107,14 +107,14 @@ class _Group:
 class Vote:
     """The classes of one vote whose answers come in one by one.
 
-    A key that was seen before costs nothing. A new one has the classes worked out anew, from readings that are kept.
-    Not to be shared by votes: classes belong to the answers of one.
+    A key that was seen before costs nothing. After a new key the classes are computed again, from cached readings. Use
+    one `Vote` per vote: classes belong to its answers.
     """
 
     def __init__(
         self, kind: AnswerKind = AnswerKind.auto, judge: Judge | None = None, memory: Memory | None = None
     ) -> None:
-        """`judge` decides what could not be computed, math-verify by default; `memory` keeps what it said."""
+        """`judge` compares what could not be computed, math-verify by default; `memory` keeps its verdicts."""
         self.kind = kind
         self._judge = judge
         self._memory = memory if memory is not None else Remembered()
@@ -123,7 +123,7 @@ class Vote:
         self._classes: tuple[AnswerClass, ...] = ()
         self._undecided: frozenset[tuple[str, str]] = frozenset()
         self.version = 0
-        """Grows when a key that was taken in before gets another label, so that only then all are to be looked up."""
+        """Grows when the label of an earlier key changes; only then do all labels have to be looked up again."""
 
     def __contains__(self, key: str) -> bool:
         """Whether the label of a key is known."""
@@ -131,18 +131,18 @@ class Vote:
 
     @property
     def undecided(self) -> bool:
-        """Whether there are answers of which nobody could say whether they are one."""
+        """Whether any two answers have no verdict on whether they are one."""
         return bool(self._undecided)
 
     def settled(self, keys: Iterable[str]) -> bool:
-        """Take keys in; whether their labels are known without asking algebra, so that `add` can be skipped."""
+        """Add keys without asking algebra; returns whether all labels are known, so that `add` can be skipped."""
         fresh = self._take_in(keys)
         if fresh and not any(r.standing is Standing.opaque for r in self._readings.values()):
             self._conclude(_arrange(self._readings), frozenset())
         return self._labels.keys() == self._readings.keys()
 
     async def add(self, keys: Iterable[str]) -> None:
-        """Take keys in and work the classes out, asking algebra where nothing else can say."""
+        """Add keys and compute the classes, with algebra for keys that could not be computed."""
         if self.settled(keys):
             return
         taken = dict(self._readings)
@@ -158,7 +158,7 @@ class Vote:
         return self._labels.get(key, key)
 
     def partition(self, keys: Sequence[str]) -> Partition:
-        """The classes as they are, with the labels of some keys."""
+        """The present classes, with the labels of the given keys."""
         return Partition(tuple(map(self.label, keys)), self._classes, self._undecided)
 
     def _take_in(self, keys: Iterable[str]) -> bool:
@@ -188,7 +188,7 @@ async def partition(
 
 
 def _arrange(readings: Mapping[str, Reading]) -> list[_Group]:
-    """The groups of what was computed, joined where exactly one fits, and of what was not."""
+    """The groups of computed keys, joined if exactly one fits, then those of the others."""
     groups: dict[str, _Group] = defaultdict(_Group)
     for key in sorted(readings):
         groups[readings[key].name].readings[key] = readings[key]
@@ -232,7 +232,7 @@ def _join_lesser(groups: list[_Group]) -> None:
 
 
 async def _ask(groups: list[_Group], judge: Judge, memory: Memory) -> tuple[list[_Group], frozenset[tuple[str, str]]]:
-    """The groups after algebra was asked about what was not computed, and the pairs on which nobody could say."""
+    """The groups after algebra has compared the keys that were not computed, and the pairs without a verdict."""
     opaque = [group for group in groups if group.reading.standing is Standing.opaque]
     standing = [group for group in groups if group.home is None and group.reading.standing is not Standing.opaque]
     standing.sort(key=lambda group: _rank(group.first, group.reading))

@@ -1,7 +1,7 @@
-r"""What stands where a text points: the words up to the end of the sentence, or the value with which they begin.
+r"""The text that a pointer points at: the words up to the end of the sentence, or the value at their beginning.
 
-`read` turns a pointer into a claim: a value, or prose, or nothing where the pointer is empty or what follows it only
-talks about the answer ("the answer is correct"). It does not know keys.
+`read` turns a pointer into a claim: a value, or prose, or `None` if the pointer is empty or is followed only by talk
+about the answer ("the answer is correct"). It does not know keys.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ _NEXT_IS_STEP = re.compile(r"\s*(?:[-*+]\s|[0-9]+[.)]\s|#)")
 
 
 def read(body: str, pointer: Pointer, kind: AnswerKind, *, truncated: bool = False) -> Claim | None:
-    """What a pointer points at, or `None` where that is nothing."""
+    """The claim that a pointer points at, or `None`."""
     if pointer.end >= 0:
         return _enclosed(body, pointer, kind)
     start = pointer.start

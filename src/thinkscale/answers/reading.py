@@ -1,14 +1,15 @@
-r"""What a written key stands for: a kind, and a form that is equal for equal answers.
+r"""The meaning of a written key: a kind, and a form that is equal for equal answers.
 
 Identity is a property of one answer, never of a pair: two keys are the same answer when their kinds and forms are
 equal, and different when both were computed and are not. Three standings:
 
 - *exact*: the form was computed.
-- *coarse*: it says less than others may (a rounded decimal, a number without its unit, a date that may be two, a time
-  without its half of the day, a formula without its name). It has a form of its own, and says what it `fits`.
-- *opaque*: a limit was hit, or the notation is not read; only algebra can say what it equals.
+- *coarse*: it is less specific than other answers may be (a rounded decimal, a number without its unit, an ambiguous
+  date, a time without am or pm, a formula without its name). It has a form of its own, and `fits` names what it may be.
+- *opaque*: a limit was hit, or the notation is not supported; only algebra can compare it.
 
-What is read is a function of the key and of the kind of its vote alone.
+A reading is a function of the key and of the kind of its vote alone. The module is long because it has one reader per
+kind of answer, and lists, relations and intervals use the others for their items.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ _NOTHING: frozenset[str] = frozenset()
 
 
 class Standing(StrEnum):
-    """How much is known of what an answer stands for."""
+    """How much is known of the meaning of an answer."""
 
     exact = "exact"
     coarse = "coarse"
@@ -51,18 +52,18 @@ class Standing(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What a key stands for."""
+    """The meaning of a key."""
 
     kind: AnswerKind
     form: str
     standing: Standing = Standing.exact
     fits: frozenset[str] = _NOTHING
-    """What a coarse answer may turn out to be; it joins the one exact class of a vote that offers one of these."""
+    """Names that a coarse answer may stand for; it joins the only exact class of a vote that offers one of them."""
     offers: frozenset[str] = _NOTHING
     value: Decimal | None = field(default=None, compare=False)
-    """Of a number: 30 digits of it, where it is real."""
+    """Value of a real number, to 30 digits."""
     places: int | None = field(default=None, compare=False)
-    """Of a decimal that may be a rounding: the digits behind its point."""
+    """Digits after the point of a decimal that may be rounded."""
 
     @property
     def name(self) -> str:
@@ -71,7 +72,7 @@ class Reading:
 
 
 def read(key: str, kind: AnswerKind = AnswerKind.auto) -> Reading:
-    """What a written key stands for in a vote of a kind; never raises, in a bounded number of operations."""
+    """The meaning of a written key in a vote of a kind; never raises, and takes a bounded number of operations."""
     if kind in _FLAT:
         return Reading(kind, key)
     return _by_look(key)

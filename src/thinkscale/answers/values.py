@@ -1,6 +1,6 @@
 r"""Values as they stand in a sentence: formulas, numbers with their units, dates, times, brackets, number words.
 
-Every function looks at a bounded stretch of text and gives spans in it. What a value is worth is not known here.
+Every function looks at a bounded stretch of text and gives spans in it. It does not evaluate them.
 """
 
 from __future__ import annotations

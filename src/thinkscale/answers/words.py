@@ -1,4 +1,4 @@
-"""The words by which answers are pointed out, from the lexicons: data in, patterns out. It knows no text."""
+"""Patterns of the words that point at answers, made from the lexicons. It knows no text."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def compiled(before: str, role: str, after: str = "") -> re.Pattern[str]:
 
 @cache
 def numbers() -> dict[str, int]:
-    """What a word for a number is worth, in any of the languages."""
+    """The value of each number word, in all languages."""
     return {word: int(value) for _, word, value in (line.split() for line in phrases(NUMBERS))}
 
 

@@ -1,11 +1,11 @@
 """math-verify at arm's length: child processes that may be killed, shared by all tasks of one event loop.
 
-A worker knows pipes, clocks and restarts; it does not know mathematics. Of a pair that takes too long, exhausts the
-child's memory or crashes it nothing is known: one hostile answer costs a second, never the run, and others go on in
+A worker knows pipes, clocks and restarts; it does not know mathematics. A pair that takes too long, exhausts the
+child's memory or crashes it has no verdict: one hostile answer costs a second, never the run, and other pairs go on in
 another child meanwhile.
 
 A child starts with the first pair and ends with the event loop: the loop finalises its asynchronous generators before
-it closes, so a child that lives inside one needs no explicit farewell. It also ends when its input closes.
+it closes, so a child that lives inside one needs no explicit end. It also ends when its input closes.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""Runs in flight: who is let in, who waits, who shares a run, and what becomes of it when nobody wants it any more.
+"""Runs in flight: admission, waiting, sharing of a run by several requests, and its end when no client wants it.
 
-It knows orders and outcomes. Of HTTP it knows only the statuses that a refusal has.
+It knows orders and outcomes, and of HTTP only the statuses of refusals. It is long because joining, leaving and ending
+a run change the same state.
 """
 
 from __future__ import annotations
