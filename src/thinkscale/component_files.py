@@ -99,10 +99,10 @@ def _module(path: str) -> ModuleType:
         raise SpecError(_missing(path)) from None
     digest = blake2b(source, digest_size=8).hexdigest()
     kept = _files.get(at)
-    return kept.module if kept is not None and kept.digest == digest else _imported(path, at, source, digest)
+    return kept.module if kept is not None and kept.digest == digest else _import(path, at, source, digest)
 
 
-def _imported(path: str, at: Path, source: bytes, digest: str) -> ModuleType:
+def _import(path: str, at: Path, source: bytes, digest: str) -> ModuleType:
     place = blake2b(str(at).encode(), digest_size=4).hexdigest()
     module = ModuleType(f"{re.sub(r'[^A-Za-z0-9_]', '_', at.stem)}_{place}_{digest}")
     module.__file__ = str(at)

@@ -28,13 +28,13 @@ async def solve_by(method: object, problem: Problem, llm: object) -> Outcome:
         ContractError: it returned something else than an outcome, or failed in a line that is not ours.
     """
     try:
-        outcome = await _begun(method, "solve", problem, llm)
+        outcome = await _begin(method, "solve", problem, llm)
     except Exception as error:
         if blamed := blame(method, error):
             raise blamed from error
         raise
     if not isinstance(outcome, Outcome):
-        raise _broken(method, "solve", f"returned {_what(outcome)}: return an outcome, as in `Outcome.of(…)`")
+        raise _breach(method, "solve", f"returned {_what(outcome)}: return an outcome, as in `Outcome.of(…)`")
     return outcome
 
 
@@ -44,15 +44,15 @@ async def scores_of(scorer: object, problem: Problem, traces: Sequence[Trace], l
     Raises:
         ContractError: it takes something else, or returned no list of as many scores.
     """
-    scores = await _begun(scorer, "score", problem, traces, llm)
+    scores = await _begin(scorer, "score", problem, traces, llm)
     if not isinstance(scores, list | tuple) or (odd := [s for s in scores if not isinstance(s, Score)]):
         seen = _what(odd[0]) + " among its scores" if isinstance(scores, list | tuple) else _what(scores)
-        raise _broken(scorer, "score", f"returned {seen}: return a list of `Score(value=…, kind=…)`, one per trace")
+        raise _breach(scorer, "score", f"returned {seen}: return a list of `Score(value=…, kind=…)`, one per trace")
     if len(scores) != len(traces):
         seen = f"returned {len(scores)} scores for {len(traces)} traces"
-        raise _broken(scorer, "score", f"{seen}: return one per trace, in their order, `-inf` where it cannot judge")
+        raise _breach(scorer, "score", f"{seen}: return one per trace, in their order, `-inf` where it cannot judge")
     if any(math.isnan(score.value) for score in scores):
-        raise _broken(scorer, "score", "returned a score that is not a number: use `-inf` where it cannot judge")
+        raise _breach(scorer, "score", "returned a score that is not a number: use `-inf` where it cannot judge")
     return list(scores)
 
 
@@ -64,7 +64,7 @@ def rank(selector: Callable[[Sequence[Trace]], Ranking], traces: Sequence[Trace]
     """
     ranking: object = selector(traces)
     if not isinstance(ranking, Ranking):
-        raise _broken(selector, "__call__", f"returned {_what(ranking)}: return `Ranking(best=…)`")
+        raise _breach(selector, "__call__", f"returned {_what(ranking)}: return `Ranking(best=…)`")
     return ranking
 
 
@@ -79,7 +79,7 @@ def verdict_of(rule: Callable[[Sequence[Trace]], bool], traces: Sequence[Trace])
         return verdict
     if type(verdict).__name__ in ("bool", "bool_") and type(verdict).__module__ == "numpy":
         return bool(verdict)
-    raise _broken(rule, "__call__", f"returned {_what(verdict)}: a stop rule returns true or false")
+    raise _breach(rule, "__call__", f"returned {_what(verdict)}: a stop rule returns true or false")
 
 
 def no_action(policy: object, action: object) -> ContractError:
@@ -121,7 +121,7 @@ def path_of(component: object) -> str | None:
     return None if module.startswith(_OWN) else getattr(sys.modules.get(module), "__file__", None)
 
 
-def _broken(component: object, member: str, seen: str) -> ContractError:
+def _breach(component: object, member: str, seen: str) -> ContractError:
     function = component if inspect.isfunction(component) else getattr(type(component), member, None)
     code = getattr(inspect.unwrap(function) if callable(function) else None, "__code__", None)
     where = f" ({shown(code.co_filename)}, line {code.co_firstlineno})" if code else ""
@@ -129,19 +129,19 @@ def _broken(component: object, member: str, seen: str) -> ContractError:
     return ContractError(f"{said}`{name_of(component)}` {seen}{where}")
 
 
-def _begun(component: object, member: str, *arguments: object) -> Awaitable[object]:
+def _begin(component: object, member: str, *arguments: object) -> Awaitable[object]:
     """The work of a component, once it is known to take its arguments and to be one that can be awaited."""
     function = getattr(component, member, None)
     if function is None:
-        raise _broken(component, member, f"is missing: write `async def {member}({TAKEN[member]})`")
+        raise _breach(component, member, f"is missing: write `async def {member}({TAKEN[member]})`")
     try:
         work: object = function(*arguments)
     except TypeError as error:
         if error.__traceback__ is not None and error.__traceback__.tb_next is not None:
             raise  # it came from inside
-        raise _broken(component, member, f"cannot be called with ({TAKEN[member]}): {error}") from None
+        raise _breach(component, member, f"cannot be called with ({TAKEN[member]}): {error}") from None
     if not inspect.isawaitable(work):
-        raise _broken(component, member, f"returned {_what(work)} and no coroutine: make it `async def`")
+        raise _breach(component, member, f"returned {_what(work)} and no coroutine: make it `async def`")
     return work
 
 

@@ -100,7 +100,7 @@ class Needs:
     def __or__(self, other: Needs) -> Needs:
         return Needs(
             can=self.can | other.can,
-            roles=_united(self.roles, other.roles),
+            roles=_unite(self.roles, other.roles),
             players=self.players | other.players,
             tools=self.tools | other.tools,
             top_logprobs=max(self.top_logprobs, other.top_logprobs),
@@ -142,7 +142,7 @@ class Needs:
         return replace(
             self,
             can=self.can if "main" in players else frozenset(),
-            roles=_united(self.roles, here),
+            roles=_unite(self.roles, here),
             either=tuple(tuple(n.played_by(players) for n in choice) for choice in self.either),
         )
 
@@ -182,7 +182,7 @@ def each_need(
         yield from each_need(part, players, kept | own.keeps)
 
 
-def _united(a: Mapping[str, Abilities], b: Mapping[str, Abilities]) -> dict[str, Abilities]:
+def _unite(a: Mapping[str, Abilities], b: Mapping[str, Abilities]) -> dict[str, Abilities]:
     return {role: a.get(role, frozenset()) | b.get(role, frozenset()) for role in (*a, *b)}
 
 
@@ -190,8 +190,8 @@ def _united(a: Mapping[str, Abilities], b: Mapping[str, Abilities]) -> dict[str,
 def idle_rules(component: object) -> tuple[str, ...]:
     """A warning for every rule within a component that reads scores which nothing gives, so that it does nothing."""
     found = []
-    for whole, rule in _reading(component):
-        given, wanted = _given(whole), own_needs(rule).scores
+    for whole, rule in _find_readers(component):
+        given, wanted = _collect_gives(whole), own_needs(rule).scores
         if given is not None and not (given if wanted == {""} else wanted & given.keys()):
             what = " or ".join(f"a `{kind}` score" if kind else "a score" for kind in sorted(wanted))
             found.append(
@@ -213,8 +213,8 @@ def refuse_clashes(component: object) -> None:
 
 @remembered
 def _clash(component: object) -> str:
-    for whole, rule in _reading(component):
-        given, needs = _given(whole) or {}, own_needs(rule)
+    for whole, rule in _find_readers(component):
+        given, needs = _collect_gives(whole) or {}, own_needs(rule)
         signs = [sign for kind, sign in given.items() if needs.scores in ({""}, {kind})]
         if needs.summed and signs and all(sign is Sign.not_positive for sign in signs):
             return (
@@ -224,13 +224,13 @@ def _clash(component: object) -> str:
     return ""
 
 
-def _reading(component: object) -> Iterator[tuple[object, object]]:
+def _find_readers(component: object) -> Iterator[tuple[object, object]]:
     """Every rule that reads scores, behind what holds it."""
     for whole in components(component):
         yield from ((whole, part) for part in parts_of(whole) if own_needs(part).scores)
 
 
-def _given(whole: object) -> Mapping[str, Sign] | None:
+def _collect_gives(whole: object) -> Mapping[str, Sign] | None:
     """The scores that attempts of a component have; `None` where a part of it does not say what it gives."""
     parts = [own_needs(part) for part in components(whole)]
     return None if any(part is UNSAID for part in parts) else reduce(or_, parts, NOTHING).gives

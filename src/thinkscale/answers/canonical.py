@@ -102,14 +102,14 @@ def canonical(text: str, kind: AnswerKind = AnswerKind.math) -> str:
         return code_key(text) if len(text) <= MAX_CODE else _digest(text)
     if _INTEGER.fullmatch(text):
         return "0" if text == "-0" else text
-    if (key := _wished(text, kind)) is not None:
+    if (key := _read_as(text, kind)) is not None:
         return key
     if "\n" in text and len(text) <= MAX_CODE and is_code(text):
         return code_key(text)
     return _math(text) if len(text) <= MAX_LENGTH else _digest(text)
 
 
-def _wished(text: str, kind: AnswerKind) -> str | None:
+def _read_as(text: str, kind: AnswerKind) -> str | None:
     if len(text) > MAX_LENGTH:
         return None
     if kind is AnswerKind.yes_no:
@@ -194,7 +194,7 @@ def _math_key(text: str) -> str:
     rows, items = _split(text, ";"), _split(text, ",;")
     if 1 < len(rows) < len(items):
         # `p=5, q=2; p=7, q=2` lists pairs.
-        items = [f"({_unnamed(row)})" if len(_split(row, ",")) > 1 else row for row in rows]
+        items = [f"({_drop_name(row)})" if len(_split(row, ",")) > 1 else row for row in rows]
     if len(items) > 1:
         # The space keeps the list of 1 and 234 apart from the number 1,234.
         return ", ".join(_items(items))
@@ -211,7 +211,7 @@ def _items(items: list[str]) -> list[str]:
     return [_math_key(item) for item in items]
 
 
-def _unnamed(row: str) -> str:
+def _drop_name(row: str) -> str:
     items = _split(row, ",")
     return ",".join(item[m.end() :] if (m := _NAME.match(item)) else item for item in items)
 
@@ -253,10 +253,10 @@ def _quantity(text: str) -> str | None:
         return None
     if units.unit(behind) is not None:
         return f"{found.key} {units.symbol(behind)}"
-    return _summed(text) or (found.key if is_label(found.rest) else None)
+    return _sum(text) or (found.key if is_label(found.rest) else None)
 
 
-def _summed(text: str) -> str | None:
+def _sum(text: str) -> str | None:
     """One quantity of several of a dimension, in the unit of the last: `2 hours 30 minutes` is `150 min`."""
     parts = _PART.findall(text)
     if len(parts) < 2 or _PART.sub("", text).strip():

@@ -55,13 +55,13 @@ def code_key(text: str) -> str:
         else:
             fresh = False
             tokens += (
-                ["//", *token[2:].split()] if kind == "slashes" else [_quoted(token) if kind == "string" else token]
+                ["//", *token[2:].split()] if kind == "slashes" else [_quote(token) if kind == "string" else token]
             )
     lines.append((column, tokens))
-    return _rendered([line for line in lines if line[1]])
+    return _render([line for line in lines if line[1]])
 
 
-def _rendered(lines: list[tuple[int, list[str]]]) -> str:
+def _render(lines: list[tuple[int, list[str]]]) -> str:
     stack, shown = [lines[0][0] if lines else 0], []
     for column, tokens in lines:
         while len(stack) > 1 and column < stack[-1]:
@@ -72,7 +72,7 @@ def _rendered(lines: list[tuple[int, list[str]]]) -> str:
     return "\n".join(shown)
 
 
-def _quoted(token: str) -> str:
+def _quote(token: str) -> str:
     # 'a' and "a" are one string where no quote stands within.
     inner = token[1:-1]
     plain = token[0] == "'" and not token.startswith("'''") and '"' not in inner and "\\" not in inner

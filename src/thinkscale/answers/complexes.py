@@ -220,7 +220,7 @@ def _whole_power(base: Number, exponent: int) -> Number:
     return over(ONE, found) if exponent < 0 else found
 
 
-def _turned(x: Decimal) -> Decimal:
+def _turn(x: Decimal) -> Decimal:
     # The angle within a turn around 0.
     if abs(x) > _MAX_ANGLE:
         raise LimitError("the angle is too large")
@@ -233,7 +233,7 @@ def _sin(x: Decimal) -> Decimal:
 
 
 def _cos(x: Decimal) -> Decimal:
-    x = _turned(x).copy_abs()
+    x = _turn(x).copy_abs()
     small = _C.divide(x, Decimal(64))
     square, term, total, n = _C.multiply(small, small), _I, _O, 0
     # The versed sine 1 - cos keeps its digits when it is doubled: v(2x) = 2 v(x) (2 - v(x)).

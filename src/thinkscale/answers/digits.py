@@ -45,7 +45,7 @@ _HAN_NUMBER = re.compile(f"[{''.join(_HAN)}十百千万萬亿億]{{1,24}}")
 def regroup(text: str) -> str:
     r"""The text with its numbers in plain digits: `1 234 567`, `1'234`, `12,34,567`, `1.234,56`, `0.1\overline{6}`."""
     if "\\" in text and "." in text:
-        text = _REPEATING.sub(_repeated, text)
+        text = _REPEATING.sub(_expand_repeats, text)
     if "." in text or "," in text:
         text = _SPACED_COMMA.sub(lambda m: m[1].replace(" ", "") + "." + m[2], text)
         text = _CONTINENTAL.sub(lambda m: m[0].replace(".", "").replace(" ", "").replace(",", "."), text)
@@ -68,7 +68,7 @@ def part_in_words(text: str) -> Fraction | None:
     return None if above is None or (not head and words[-1] != "half") else Fraction(above, below)
 
 
-def _repeated(m: re.Match[str]) -> str:
+def _expand_repeats(m: re.Match[str]) -> str:
     whole, first, period = m[1] or "0", m[2], m[3]
     below = (10 ** len(period) - 1) * 10 ** len(first)
     above = int(whole + first + period) - int(whole + first)

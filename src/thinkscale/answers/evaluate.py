@@ -58,7 +58,7 @@ def form(node: Node) -> tuple[bool, str]:
     _afford(node, POINTS + min(len(free), _MAX_SIGNED))
     found = [value_at(node, point(free, k)) for k in range(POINTS)]
     keyed = [shown(z) for z in found]
-    signed = _signed(node, free, c.ONE, keyed[0])
+    signed = _vary_signs(node, free, c.ONE, keyed[0])
     if len(set(keyed)) == 1 and not signed:
         return True, keyed[0]
     return False, _digest([*keyed, *signed])
@@ -78,7 +78,7 @@ def relation_form(difference: Node, *, ordered: bool) -> str:
         return "always"
     scale = c.absolute(scale) if ordered else scale
     keyed = [shown(c.over(z, scale)) for z in found]
-    return _digest([*keyed, *_signed(difference, free, scale, keyed[0])])
+    return _digest([*keyed, *_vary_signs(difference, free, scale, keyed[0])])
 
 
 def root_of_line(difference: Node) -> tuple[Number, bool] | None:
@@ -113,7 +113,7 @@ def rational_form(value: Fraction) -> str:
 def shown(z: Number, *, folded: bool = False) -> str:
     """A value as it is keyed; `folded` leaves the sign of the imaginary part out."""
     top = c.size(z)
-    re, im = (_rounded(part, top) for part in z)
+    re, im = (_round(part, top) for part in z)
     if folded:
         im = im.removeprefix("-")
     return re if im == "0" else f"{re}&{im}"
@@ -131,7 +131,7 @@ def _coordinate(name: str, k: int) -> Number:
     return c.real(Fraction(6, 10) + Fraction(seed, 2**48))
 
 
-def _signed(node: Node, free: list[str], scale: Number, at_first: str) -> list[str]:
+def _vary_signs(node: Node, free: list[str], scale: Number, at_first: str) -> list[str]:
     first, found = point(free, 0), []
     for name in free[:_MAX_SIGNED]:
         try:
@@ -153,7 +153,7 @@ def _cost(node: Node) -> int:
     return _COSTS.get(node.op, 10) + sum(map(_cost, node.parts))
 
 
-def _rounded(part: Decimal, top: int) -> str:
+def _round(part: Decimal, top: int) -> str:
     if not part:
         return "0"
     below = top - part.adjusted()
@@ -254,7 +254,7 @@ def _value(node: Node, env: Env) -> Number:
         return _power(node, env)
     parts = [_value(part, env) for part in node.parts]
     if node.op == "call":
-        return _applied(node.name, parts)
+        return _apply(node.name, parts)
     rule = _RULES.get(node.op)
     if rule is None or len(parts) > (2 if node.op in _BINARY else 1):
         raise LimitError(f"`{node.op}` is not computed")
@@ -289,7 +289,7 @@ def _power(node: Node, env: Env) -> Number:
     return c.power(value, c.real(ratio) if ratio is not None else _value(exponent, env))
 
 
-def _applied(name: str, parts: list[Number]) -> Number:
+def _apply(name: str, parts: list[Number]) -> Number:
     # An unknown function is an arbitrary one: a number that depends on its name and its argument.
     seed = hashlib.blake2b(f"{name}({'|'.join(map(shown, parts))})".encode(), digest_size=6).digest()
     return c.real(Fraction(1, 2) + Fraction(int.from_bytes(seed, "big"), 2**48))

@@ -138,7 +138,7 @@ class Vote:
         """Take keys in; whether their labels are known without asking algebra, so that `add` can be skipped."""
         fresh = self._take_in(keys)
         if fresh and not any(r.standing is Standing.opaque for r in self._readings.values()):
-            self._conclude(_arranged(self._readings), frozenset())
+            self._conclude(_arrange(self._readings), frozenset())
         return self._labels.keys() == self._readings.keys()
 
     async def add(self, keys: Iterable[str]) -> None:
@@ -146,7 +146,7 @@ class Vote:
         if self.settled(keys):
             return
         taken = dict(self._readings)
-        groups, undecided = await _asked(_arranged(taken), self._judge or default_judge(), self._memory)
+        groups, undecided = await _ask(_arrange(taken), self._judge or default_judge(), self._memory)
         if taken.keys() == self._readings.keys():
             self._conclude(groups, undecided)
         else:
@@ -168,7 +168,7 @@ class Vote:
 
     def _conclude(self, groups: list[_Group], undecided: frozenset[tuple[str, str]]) -> None:
         homes = [group for group in groups if group.home is None]
-        self._classes = tuple(sorted(map(_shown, homes), key=lambda c: c.label))
+        self._classes = tuple(sorted(map(_show, homes), key=lambda c: c.label))
         self._undecided = undecided
         labels = {member.key: each.label for each in self._classes for member in each.members}
         self.version += any(labels[key] != label for key, label in self._labels.items())
@@ -187,7 +187,7 @@ async def partition(
     return vote.partition(keys)
 
 
-def _arranged(readings: Mapping[str, Reading]) -> list[_Group]:
+def _arrange(readings: Mapping[str, Reading]) -> list[_Group]:
     """The groups of what was computed, joined where exactly one fits, and of what was not."""
     groups: dict[str, _Group] = defaultdict(_Group)
     for key in sorted(readings):
@@ -231,7 +231,7 @@ def _join_lesser(groups: list[_Group]) -> None:
                 group.join(next(iter(fitting.values())), "says less")
 
 
-async def _asked(groups: list[_Group], judge: Judge, memory: Memory) -> tuple[list[_Group], frozenset[tuple[str, str]]]:
+async def _ask(groups: list[_Group], judge: Judge, memory: Memory) -> tuple[list[_Group], frozenset[tuple[str, str]]]:
     """The groups after algebra was asked about what was not computed, and the pairs on which nobody could say."""
     opaque = [group for group in groups if group.reading.standing is Standing.opaque]
     standing = [group for group in groups if group.home is None and group.reading.standing is not Standing.opaque]
@@ -250,7 +250,7 @@ async def _asked(groups: list[_Group], judge: Judge, memory: Memory) -> tuple[li
             continue
         unsaid += [(group, rival) for rival in rivals if said.get(id(rival)) is not Verdict.different]
         standing.append(group)
-    return groups, frozenset(_sorted(a.first, b.first) for a, b in unsaid)
+    return groups, frozenset(_sort(a.first, b.first) for a, b in unsaid)
 
 
 def _comparable(a: Reading, b: Reading) -> bool:
@@ -262,7 +262,7 @@ _ALGEBRAIC = frozenset(
 )
 
 
-def _sorted(a: str, b: str) -> tuple[str, str]:
+def _sort(a: str, b: str) -> tuple[str, str]:
     return (min(a, b), max(a, b))
 
 
@@ -276,7 +276,7 @@ def _rank(key: str, reading: Reading) -> tuple[int, bool, int, str]:
     return (_STANDINGS.index(reading.standing), not is_number(key), len(key), key)
 
 
-def _shown(group: _Group) -> AnswerClass:
+def _show(group: _Group) -> AnswerClass:
     members = [Member(key, "same value") for key in sorted(group.readings) if key != group.first]
     for other, how in sorted(group.joined, key=lambda pair: pair[0].first):
         members += [Member(key, how) for key in sorted(other.readings)]

@@ -103,11 +103,11 @@ def _enclosed(body: str, pointer: Pointer, kind: AnswerKind) -> Claim | None:
     if pointer.evidence is Evidence.tag and "box" in text:
         return None
     if pointer.evidence in (Evidence.tag, Evidence.field) and kind is not AnswerKind.text:
-        text = _shortened(text) or text
+        text = _shorten(text) or text
     return Claim(without_label(text), pointer.start, pointer.end, pointer.evidence)
 
 
-def _shortened(text: str) -> str | None:
+def _shorten(text: str) -> str | None:
     # Inside a tag may stand a whole sentence; short contents are left as they are.
     if len(_WORDS.findall(text)) <= 3:
         return None

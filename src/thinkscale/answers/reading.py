@@ -172,9 +172,9 @@ def _when(key: str) -> Reading | None:
 
 def _formal(key: str) -> Reading:
     if (items := s.split(key, ",")) and len(items) > 1:
-        return _listed(items)
+        return _list_items(items)
     if (parts := s.split_at(key, r"\cup")) and len(parts) > 1:
-        return _joined("∪", sorted({_item(part).name for part in parts}))
+        return _join("∪", sorted({_item(part).name for part in parts}))
     if (relation := s.relation(key)) is not None:
         return _relation(*relation)
     if (rows := s.matrix(key)) is not None:
@@ -191,7 +191,7 @@ def _formal(key: str) -> Reading:
         found = _value(Node("/", (parse(parts[0]), parse(parts[1]))))
         return Reading(AnswerKind.list, f"ratio {found.form}", found.standing)
     if (m := _UNIT_BEHIND.fullmatch(key)) and (unit := units.unit(m[2])) is not None and not s.is_argument(m[1]):
-        return _scaled(parse(m[1]), unit)
+        return _scale(parse(m[1]), unit)
     return _formula(key)
 
 
@@ -211,7 +211,7 @@ def _value(node: Node) -> Reading:
     return Reading(AnswerKind.expression, found, fits=frozenset({f"value:{found}"}))
 
 
-def _scaled(node: Node, unit: units.Unit) -> Reading:
+def _scale(node: Node, unit: units.Unit) -> Reading:
     closed, bare = form(node)
     if not closed:
         raise ReadError("a unit stands behind no number")
@@ -228,11 +228,11 @@ def _item(key: str) -> Reading:
     return found
 
 
-def _joined(sign: str, names: list[str]) -> Reading:
+def _join(sign: str, names: list[str]) -> Reading:
     return Reading(AnswerKind.list, sign + "; ".join(names))
 
 
-def _listed(items: list[str]) -> Reading:
+def _list_items(items: list[str]) -> Reading:
     named = [s.assignment(item) for item in items]
     names = [pair[0] for pair in named if pair]
     if len(names) == len(items) == len(set(names)):
@@ -242,7 +242,7 @@ def _listed(items: list[str]) -> Reading:
         return Reading(AnswerKind.list, "; ".join(f"{name}={value}" for name, value in pairs), offers=offers)
     if all(s.is_inequality(item) for item in items):
         # `x < 1 or x > 2` is the union of two intervals.
-        return _joined("∪", sorted({_item(item).name for item in items}))
+        return _join("∪", sorted({_item(item).name for item in items}))
     return _unordered([reading for item in items for reading in _spread(item)])
 
 
@@ -280,7 +280,7 @@ def _relation(sides: list[str], signs: list[str]) -> Reading:
     if len(sides) == 3 and (interval := _between(sides, signs)) is not None:
         return interval
     if len(sides) != 2:
-        return _chained(sides, signs)
+        return _chain(sides, signs)
     left, right = sides
     sign = signs[0]
     if sign in (">", ">="):
@@ -341,7 +341,7 @@ def _around(sides: list[str], signs: list[str]) -> Reading | None:
         left, right = ("]", "[") if len(signs[0]) > 1 else (")", "(")
         minus = _value(Node("neg", (low,))).name
         beyond = (f"list:(number:-inf; {minus}{left}", f"list:{right}{_value(low).name}; number:inf)")
-        return _joined("∪", sorted(beyond))
+        return _join("∪", sorted(beyond))
     if at != 1 or len(sides) != 3 or not form(low)[0]:
         return None
     opened, closed = ("[" if len(signs[0]) > 1 else "("), ("]" if len(signs[1]) > 1 else ")")
@@ -350,7 +350,7 @@ def _around(sides: list[str], signs: list[str]) -> Reading | None:
         _value(node).name for node in (low, high, Node("neg", (low,)), Node("neg", (high,)))
     )
     mirrored = ("[" if closed == "]" else "(") + f"{minus_far}; {minus_near}" + ("]" if opened == "[" else ")")
-    return _joined("∪", sorted((f"list:{opened}{near}; {far}{closed}", f"list:{mirrored}")))
+    return _join("∪", sorted((f"list:{opened}{near}; {far}{closed}", f"list:{mirrored}")))
 
 
 def _within(sides: list[str], signs: list[str]) -> Reading | None:
@@ -363,7 +363,7 @@ def _within(sides: list[str], signs: list[str]) -> Reading | None:
     return Reading(AnswerKind.list, f"{left}{_value(Node('neg', (bound,))).name}; {_value(bound).name}{right}")
 
 
-def _chained(sides: list[str], signs: list[str]) -> Reading:
+def _chain(sides: list[str], signs: list[str]) -> Reading:
     links = zip(sides, signs, sides[1:], strict=False)
     return Reading(AnswerKind.relation, " & ".join(sorted(_relation([a, b], [sign]).name for a, sign, b in links)))
 

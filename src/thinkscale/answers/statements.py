@@ -121,7 +121,7 @@ def _news(body: str, at: slice, question: str) -> Claim | None:
     if not shared:
         return None
     edges = [0, *(edge for m in shared for edge in m.span()), end]
-    gaps = [_trimmed(sentence, a, b) for a, b in zip(edges[::2], edges[1::2], strict=True)]
+    gaps = [_trim(sentence, a, b) for a, b in zip(edges[::2], edges[1::2], strict=True)]
     gaps = [gap for gap in gaps if gap.start < gap.stop]
     if not gaps:
         return None
@@ -136,7 +136,7 @@ def _news(body: str, at: slice, question: str) -> Claim | None:
     return _phrase(body, at.start + best.start, at.start + best.stop, named=_ASKS_NAME.search(question) is not None)
 
 
-def _trimmed(sentence: str, start: int, end: int) -> slice:
+def _trim(sentence: str, start: int, end: int) -> slice:
     while start < end and not sentence[start].isalnum() and sentence[start] not in '$\\"“«(-':
         start += 1
     if m := _LEADING.match(sentence, start, end):
@@ -183,7 +183,7 @@ def _behind_copula(body: str, at: slice) -> Claim | None:
         return None
     start = found[-1].end()
     cut = _CUT.search(body, start, at.stop)
-    span = _trimmed(body, start, cut.start() if cut else at.stop)
+    span = _trim(body, start, cut.start() if cut else at.stop)
     text = clean(body[span])
     if not text or len(text.split()) > 5:
         return None

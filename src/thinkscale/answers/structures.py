@@ -135,15 +135,15 @@ def both_signs(node: Node) -> list[Node]:
     r"""The formula with plus and with minus for every `\pm` in it, or the formula itself where there is none."""
     if not _has_sign(node):
         return [node]
-    return [_signed(node, "+"), _signed(node, "-")]
+    return [_put_sign(node, "+"), _put_sign(node, "-")]
 
 
 def _has_sign(node: Node) -> bool:
     return node.op == "pm" or any(map(_has_sign, node.parts))
 
 
-def _signed(node: Node, sign: str) -> Node:
-    parts = tuple(_signed(part, sign) for part in node.parts)
+def _put_sign(node: Node, sign: str) -> Node:
+    parts = tuple(_put_sign(part, sign) for part in node.parts)
     return Node(sign if node.op == "pm" else node.op, parts, node.value, node.name)
 
 

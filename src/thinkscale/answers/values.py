@@ -147,10 +147,10 @@ def stated(body: str, start: int, end: int, *, listed: bool = False) -> Value | 
     if len(found) > 1 and found[0].kind is None and _SUBJECT.match(body, found[0].end, end):
         return found[0]
     cut = _SUBORDINATE.search(body, found[0].end, end)
-    computed = _computed(body, found, end)
+    computed = _compute(body, found, end)
     if cut and (cut["firm"] or not (computed or _STATES.search(body, cut.end(), found[-1].start))):
         found = [v for v in found if v.start < cut.start()]
-        computed = _computed(body, found, end)
+        computed = _compute(body, found, end)
     if computed is not None:
         found = found[: found.index(computed) + 1]
     last = _compound(body, found)
@@ -169,7 +169,7 @@ def _compound(body: str, found: list[Value]) -> Value:
     return last
 
 
-def _computed(body: str, found: list[Value], end: int) -> Value | None:
+def _compute(body: str, found: list[Value], end: int) -> Value | None:
     # In a sentence that computes, the result stands behind the last sign of equality.
     sign = body.rfind("=", found[0].end, end)
     return next((v for v in found if v.start > sign), None) if sign >= 0 else None

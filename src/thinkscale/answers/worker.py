@@ -66,7 +66,7 @@ class Worker:
 
     async def _ask(self, gold: str, answer: str) -> bool | None:
         try:
-            child = await self._started()
+            child = await self._ensure_started()
             if child is None or child.stdin is None:
                 return None
             async with asyncio.timeout(self._seconds):
@@ -80,7 +80,7 @@ class Worker:
             await self._end()
             return None
 
-    async def _started(self) -> Process | None:
+    async def _ensure_started(self) -> Process | None:
         if self._child is not None and self._owed:
             # The task that asked was cancelled; its reply must not be taken for ours.
             try:

@@ -105,14 +105,14 @@ class FileClaims:
         pause = _LOOK
         while True:
             # In this order: a claim that is gone has left its completion behind.
-            made = self._made(keys)
+            made = self._find_drawn(keys)
             known = self._reader.recall(keys)
             if known or len(made) < len(keys):
                 return known
             await asyncio.sleep(pause)
             pause = min(2 * pause, _LOOK_SELDOM)
 
-    def _made(self, keys: Sequence[str]) -> set[object]:
+    def _find_drawn(self, keys: Sequence[str]) -> set[object]:
         """Those that somebody is drawing."""
         made: set[object] = {key for key in keys if key in self._held}
         elsewhere = [key for key in keys if key not in made]

@@ -74,7 +74,7 @@ def _segments(db: sqlite3.Connection, trace: int) -> Iterator[Mapping[str, objec
     found = "SELECT origin, text, tokens, model, detail FROM segments WHERE trace = ? ORDER BY position"
     for origin, text, tokens, model, detail in db.execute(found, (trace,)):
         # A file written before there were tool calls has two parts.
-        ids, logprobs, calls = [*_loaded(detail, [[], None]), []][:3]  # type: ignore[misc]
+        ids, logprobs, calls = [*_load(detail, [[], None]), []][:3]  # type: ignore[misc]
         said = {"origin": origin, "text": text, "tokens": tokens, "model": model}
         yield said | {"token_ids": ids, "logprobs": logprobs, "tool_calls": calls}
 
@@ -82,10 +82,10 @@ def _segments(db: sqlite3.Connection, trace: int) -> Iterator[Mapping[str, objec
 def _scores(db: sqlite3.Connection, trace: int) -> Iterator[object]:
     found = "SELECT kind, value, detail FROM scores WHERE trace = ? ORDER BY position"
     for kind, value, detail in db.execute(found, (trace,)):
-        yield _loaded(detail, {"kind": kind, "value": float("-inf") if value is None else value})
+        yield _load(detail, {"kind": kind, "value": float("-inf") if value is None else value})
 
 
-def _loaded(text: str | None, otherwise: object) -> object:
+def _load(text: str | None, otherwise: object) -> object:
     """What a text says, or something else where there is none or it is damaged."""
     try:
         return json.loads(text) if text else otherwise

@@ -70,22 +70,22 @@ class Reader:
 
     def runs(self, like: str, limit: int) -> list[RunRow]:
         """The latest runs whose name starts with `like`, newest first."""
-        return self._understood(run_of(row) for row in self.rows(_RUNS, (len(like), like, limit)))
+        return self._parse(run_of(row) for row in self.rows(_RUNS, (len(like), like, limit)))
 
     def traces(self, run: str) -> list[Trace]:
         """Every trace of a run, in the order of paths."""
-        found = self._understood(trace_of(str(m), str(p), str(b)) for m, p, b in self.rows(_TRACES, (run,)))
+        found = self._parse(trace_of(str(m), str(p), str(b)) for m, p, b in self.rows(_TRACES, (run,)))
         return sorted(found, key=lambda t: t.path)
 
     def pool(self, run: str) -> list[Trace]:
         """The pool that a run's answer was selected from, in draw order."""
         rows = self.rows(f"{_TRACES} AND pool IS NOT NULL ORDER BY pool", (run,))
-        return self._understood(trace_of(str(m), str(p), str(b)) for m, p, b in rows)
+        return self._parse(trace_of(str(m), str(p), str(b)) for m, p, b in rows)
 
     def named_pool(self, name: str) -> list[PoolEntry]:
         """What was kept under a name, in order."""
         rows = self.rows("SELECT run, gold, credits FROM pools WHERE name = ? ORDER BY position", (name,))
-        return self._understood(
+        return self._parse(
             PoolEntry(run=str(r), gold=tuple(json.loads(str(g))), credits=json.loads(str(c))) for r, g, c in rows
         )
 
@@ -95,7 +95,7 @@ class Reader:
         Raises:
             sqlite3.Error: they cannot be had.
         """
-        db = self._fresh()
+        db = self._connect()
         for at in range(0, len(keys), AT_ONCE):
             some = keys[at : at + AT_ONCE]
             yield from db.execute(sql.format(",".join("?" * len(some))), some).fetchall()
@@ -109,7 +109,7 @@ class Reader:
         given_up = time.monotonic() + PATIENCE
         while True:
             try:
-                return self._fresh().execute(sql, values).fetchall()
+                return self._connect().execute(sql, values).fetchall()
             except FAULTS as error:
                 if not busy(error) or time.monotonic() > given_up:
                     raise StoreError(f"the store `{self._path}` cannot be read: {error}") from None
@@ -119,7 +119,7 @@ class Reader:
         """Let go of the file."""
         self._db.close()
 
-    def _fresh(self) -> sqlite3.Connection:
+    def _connect(self) -> sqlite3.Connection:
         """The connection; another one to a file that has been opened again."""
         if self._opened != self._writer.opened:
             opened = self._writer.opened
@@ -128,7 +128,7 @@ class Reader:
             self._db, self._opened = db, opened
         return self._db
 
-    def _understood(self, records: Iterator[T]) -> list[T]:
+    def _parse(self, records: Iterator[T]) -> list[T]:
         try:
             return list(records)
         except FAULTS as error:

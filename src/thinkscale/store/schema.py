@@ -52,7 +52,7 @@ def opened(path: Path | str, patience: float = PATIENCE) -> sqlite3.Connection:
     db = sqlite3.connect(path, timeout=patience, isolation_level=None, check_same_thread=False)
     try:
         if 0 < _prepare(db, path, patience) < SCHEMA:
-            _keep_to_owner(path)
+            _restrict(path)
     except BaseException as error:
         db.close()
         if isinstance(error, FAULTS) and not _refuses(error):
@@ -82,14 +82,14 @@ def readonly(path: Path | str) -> sqlite3.Connection:
     for options in ("mode=ro", "mode=ro&immutable=1"):
         try:
             db = sqlite3.connect(f"{Path(path).absolute().as_uri()}?{options}", uri=True, check_same_thread=False)
-            return _up_to_date(db, path)
+            return _update_copy(db, path)
         except FAULTS as error:
             if not _refuses(error):
                 raise _unreadable(path, error) from None
     return opened(MEMORY)
 
 
-def _up_to_date(db: sqlite3.Connection, path: Path | str) -> sqlite3.Connection:
+def _update_copy(db: sqlite3.Connection, path: Path | str) -> sqlite3.Connection:
     """A connection itself, or one to a copy of the present version."""
     try:
         if _version(db, path) == SCHEMA:
@@ -143,7 +143,7 @@ def _code(error: Exception) -> int:
 def _prepare(db: sqlite3.Connection, path: Path | str, patience: float) -> int:
     """Check a file and bring it up to date; returns the version that it had."""
     version = _version(db, path)
-    _log_ahead(db, patience)
+    _enable_wal(db, patience)
     db.execute("PRAGMA synchronous = NORMAL")
     db.execute("PRAGMA foreign_keys = ON")
     if version < SCHEMA:
@@ -187,14 +187,14 @@ def _migrate(db: sqlite3.Connection, path: Path | str) -> None:
         raise
 
 
-def _keep_to_owner(path: Path | str) -> None:
+def _restrict(path: Path | str) -> None:
     """Take from others what older versions let them read. A mode that the owner gives the file later stays."""
     for name in (path, f"{path}-wal", f"{path}-shm"):
         with suppress(OSError):
             os.chmod(name, _OWN)
 
 
-def _log_ahead(db: sqlite3.Connection, patience: float) -> None:
+def _enable_wal(db: sqlite3.Connection, patience: float) -> None:
     """Turn on the write-ahead log. SQLite does not wait for this while another process opens the file as well."""
     given_up = time.monotonic() + patience
     while True:

@@ -142,9 +142,9 @@ class Writer:
             try:
                 self._write(jobs)
             except Exception as error:
-                self._in_trouble(error, jobs)
+                self._mark_failed(error, jobs)
             else:
-                self._well(jobs)
+                self._mark_written(jobs)
 
     def _next(self) -> list[Job]:
         """What to write now, once there is something and it is time; nothing when all is over."""
@@ -158,9 +158,9 @@ class Writer:
             if not self._urgent:
                 self._changed.wait_for(lambda: self._urgent or self._closing, GATHER)
             self._urgent = False
-            return self._taken(_PROBE if self._failing else _AT_ONCE)
+            return self._take(_PROBE if self._failing else _AT_ONCE)
 
-    def _taken(self, most: int) -> list[Job]:
+    def _take(self, most: int) -> list[Job]:
         """The jobs that have waited longest."""
         taken: list[Job] = []
         size = 0
@@ -195,7 +195,7 @@ class Writer:
             self.lost += 1
             log.warning("a record cannot be written to the store `%s`: %s", self.path, error)
 
-    def _in_trouble(self, error: Exception, jobs: Sequence[Job]) -> None:
+    def _mark_failed(self, error: Exception, jobs: Sequence[Job]) -> None:
         if not self.trouble:
             log.warning(unwritable(self.path, error))
         if self.db and str(self.path) != MEMORY:
@@ -211,7 +211,7 @@ class Writer:
             waiting, self._waiting = self._waiting, []
         _tell([call for _, call in waiting])
 
-    def _well(self, jobs: Sequence[Job]) -> None:
+    def _mark_written(self, jobs: Sequence[Job]) -> None:
         with self._changed:
             self._failing = False
             self._settled += len(jobs)
