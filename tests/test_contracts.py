@@ -19,7 +19,6 @@ from thinkscale.methods.self_consistency import SelfConsistency
 from thinkscale.policy import drive, go
 from thinkscale.registry import parse, spec
 from thinkscale.scorers.length import Length
-from thinkscale.serve.wire import refusal_of
 from thinkscale.store import Store
 from thinkscale.types import Outcome, Problem, Score
 
@@ -230,6 +229,9 @@ def test_the_cause_is_kept_for_whoever_writes_the_component():
 
 
 def test_a_client_of_the_gateway_is_not_told_paths(caplog):
+    pytest.importorskip("starlette")
+    from thinkscale.serve.wire import refusal_of
+
     reply = refusal_of(ContractError("`./mine.py:Doubt` failed: KeyError (./mine.py, line 3)"))
     assert reply.status == 500
     assert "mine.py" not in str(reply)
