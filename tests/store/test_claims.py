@@ -95,6 +95,18 @@ async def test_a_claim_is_renewed_as_long_as_its_holder_lives_and_then_runs_out(
         store.close()
 
 
+async def test_a_claim_is_renewed_while_there_is_always_something_to_write(path, monkeypatch):
+    monkeypatch.setattr(claims, "SECONDS", 0.4)
+    one, two = Store(path), Store(path)
+    assert await one.claims.claim(["a"]) == {"a"}
+    for number in range(60):
+        one.remember(f"other {number}", drawn("other"))
+        await asyncio.sleep(0.02)
+    assert await two.claims.claim(["a"]) == frozenset()
+    for store in (one, two):
+        store.close()
+
+
 async def test_a_store_that_takes_no_claims_keeps_nobody_from_drawing(path, monkeypatch):
     monkeypatch.setattr(claims, "MOST_WAIT", 0.1)
     store = Store(path)

@@ -23,7 +23,7 @@ from thinkscale.errors import StoreError
 from thinkscale.methods.best_of_n import BestOfN
 from thinkscale.methods.self_consistency import SelfConsistency
 from thinkscale.stopping.fixed import Fixed
-from thinkscale.store import SCHEMA, RunRow, Store, writer
+from thinkscale.store import SCHEMA, RunRow, Store, schema, writer
 from thinkscale.store.schema import opened
 from thinkscale.types import (
     Answer,
@@ -319,6 +319,24 @@ def test_a_store_that_another_process_is_making_is_waited_for(tmp_path):
         assert opening.result().trouble is None
     opening.result().close()
     other.close()
+
+
+def test_a_store_that_is_made_while_it_is_looked_at_is_no_foreign_file(tmp_path):
+    path = tmp_path / "runs.db"
+    looking = sqlite3.connect(path, isolation_level=None)
+    made = []
+
+    def make(statement):
+        if "user_version" in statement and not made:
+            made.append(Store(path))
+
+    looking.execute("PRAGMA journal_mode = WAL")
+    looking.set_trace_callback(make)
+    assert schema._version(looking, path) == 0
+    looking.set_trace_callback(None)
+    assert schema._version(looking, path) == SCHEMA
+    looking.close()
+    made[0].close()
 
 
 VICTIM = """

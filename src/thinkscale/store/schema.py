@@ -158,16 +158,28 @@ def _version(db: sqlite3.Connection, path: Path | str) -> int:
     Raises:
         StoreError: it was written by a newer thinkscale, or is no store.
     """
-    version = int(db.execute("PRAGMA user_version").fetchone()[0])
+    version, tables = _kind(db)
     if version > SCHEMA:
         raise StoreError(
             f"the store `{path}` was written by a newer thinkscale (schema {version}, this one reads up to {SCHEMA}): "
             "upgrade thinkscale, or name another file with `--store` or THINKSCALE_STORE"
         )
-    tables = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     if version < 0 or (tables and not version) or (version and "runs" not in tables):
         raise _foreign(path)
     return version
+
+
+def _kind(db: sqlite3.Connection) -> tuple[int, set[str]]:
+    """The schema version of a file and its tables, as of one moment: another process may be making them."""
+    alone = not db.in_transaction
+    if alone:
+        db.execute("BEGIN")
+    try:
+        tables = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        return int(db.execute("PRAGMA user_version").fetchone()[0]), tables
+    finally:
+        if alone:
+            db.rollback()
 
 
 def _migrate(db: sqlite3.Connection, path: Path | str) -> None:

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import sqlite3
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -59,6 +60,7 @@ class Writer:
         self.chore: Callable[[sqlite3.Connection], object] | None = None
         """A job that is run about every `period` seconds while it is set."""
         self.period = 60.0
+        self._tended = 0.0
         self._jobs: deque[Job] = deque()
         self._size = self._put = self._settled = 0
         self._urgent = self._closing = self._failing = False
@@ -140,7 +142,7 @@ class Writer:
     def _work(self) -> None:
         while jobs := self._next():
             try:
-                self._write(jobs)
+                self._write([*jobs, *self._chore_due()])
             except Exception as error:
                 self._mark_failed(error, jobs)
             else:
@@ -154,11 +156,20 @@ class Writer:
             while not self._jobs and not self._closing:
                 if not self._changed.wait(self.period if self.chore else None) and self.chore:
                     self._put += 1
+                    self._tended = time.monotonic()
                     return [Act(self.chore, 0)]
             if not self._urgent:
                 self._changed.wait_for(lambda: self._urgent or self._closing, GATHER)
             self._urgent = False
             return self._take(_PROBE if self._failing else _AT_ONCE)
+
+    def _chore_due(self) -> list[Job]:
+        """Return the chore if its period has passed: a writer that is never idle runs it beside its jobs."""
+        chore, now = self.chore, time.monotonic()
+        if chore is None or now < self._tended + self.period:
+            return []
+        self._tended = now
+        return [Act(chore, 0)]
 
     def _take(self, most: int) -> list[Job]:
         """Remove the oldest jobs from the queue, within the limits of one transaction."""
